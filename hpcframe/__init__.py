@@ -1,0 +1,50 @@
+"""hpcframe: a stencil code that works on a laptop, on 512 MPI ranks.
+
+Importing the package loads neither MPI nor numba; the first use of a name does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpcframe.errors import HpcframeError as HpcframeError
+    from hpcframe.errors import InputError as InputError
+    from hpcframe.errors import RemoteError as RemoteError
+    from hpcframe.grid.boundary import Dirichlet as Dirichlet
+    from hpcframe.grid.boundary import Neumann as Neumann
+    from hpcframe.grid.field import Field as Field
+    from hpcframe.stencil.reductions import Grid as Grid
+
+_HOME = {
+    "Grid": "hpcframe.stencil.reductions",
+    "Field": "hpcframe.grid.field",
+    "Dirichlet": "hpcframe.grid.boundary",
+    "Neumann": "hpcframe.grid.boundary",
+    "stencil": "hpcframe.stencil.stencil",
+    "kernel": "hpcframe.stencil.kernel",
+    "reduction": "hpcframe.stencil.reductions",
+    "index": "hpcframe.stencil.analysis",
+    "save": "hpcframe.checkpoint.hdf5",
+    "load": "hpcframe.checkpoint.hdf5",
+    "Model": "hpcframe.simulation.model",
+    "Parameters": "hpcframe.simulation.model",
+    "HpcframeError": "hpcframe.errors",
+    "InputError": "hpcframe.errors",
+    "RemoteError": "hpcframe.errors",
+}
+
+__all__ = list(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hpcframe' has no attribute {name!r}; it has {', '.join(sorted(_HOME))}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

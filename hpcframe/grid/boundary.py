@@ -1,0 +1,101 @@
+"""Boundary conditions, a side and a field: values of the halo beyond the edge of the domain.
+
+A condition holds on the wall: midway between the last cell and its ghost for a field at cell centres, on the
+outermost point for a field staggered along that axis. The halo mirrors the interior about the wall (ghost points,
+second order), so a wide halo is filled as consistently as a narrow one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass
+
+import numpy.typing as npt
+
+from hpcframe.errors import InputError
+
+Value = float | complex | Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Dirichlet:
+    """The field's value on the wall: a number, or a function of time (s)."""
+
+    value: Value = 0.0
+
+
+@dataclass(frozen=True)
+class Neumann:
+    """The derivative along the outward normal on the wall: a number (field unit / m), or a function of time (s)."""
+
+    gradient: Value = 0.0
+
+
+@dataclass(frozen=True)
+class Side:
+    """What a user's boundary function gets: fill `ghost` from `inside`.
+
+    Attributes:
+        ghost: the halo layers, a view to write to; axis 0 is the normal of the wall, layer 0 is nearest to it.
+            A field's leading components come last.
+        inside: the interior layers in the same order, same shape; where the field is staggered along the normal,
+            `inside[0]` is the first layer off the wall.
+        coordinates: open coordinate arrays (m) of the ghost points, one an axis of the grid, in the order of
+            the axes of `ghost`'s grid axes (the normal moved to the front).
+        time: the grid's time (s).
+        axis, upper: which wall this is.
+    """
+
+    ghost: npt.NDArray
+    inside: npt.NDArray
+    coordinates: tuple[npt.NDArray, ...]
+    time: float
+    axis: int
+    upper: bool
+
+
+Condition = Dirichlet | Neumann | Callable[[Side], None]
+
+
+class Boundary(MutableMapping[tuple[int, int], Condition]):
+    """The conditions of one field by (axis, side), side 0 the lower and 1 the upper one.
+
+    A side that is not given has zero gradient. Logically collective: give the same on every rank.
+    """
+
+    def __init__(self, periodic: tuple[bool, ...]) -> None:
+        self._periodic = periodic
+        self._conditions: dict[tuple[int, int], Condition] = {
+            (axis, side): Neumann(0.0) for axis, wraps in enumerate(periodic) if not wraps for side in (0, 1)
+        }
+        self.changes = 0  # plans made before a change no longer hold
+
+    def __getitem__(self, wall: tuple[int, int]) -> Condition:
+        return self._conditions[wall]
+
+    def __setitem__(self, wall: tuple[int, int], condition: Condition) -> None:
+        """Raises InputError where there is no such wall, or where `condition` is not one."""
+        if wall not in self._conditions:
+            raise InputError(self._no_such_wall(wall))
+        if not callable(condition) and not isinstance(condition, Dirichlet | Neumann):
+            raise InputError(f"boundary {wall}: expected Dirichlet, Neumann or a function of a Side, got {condition!r}")
+        self._conditions[wall] = condition
+        self.changes += 1
+
+    def __delitem__(self, wall: tuple[int, int]) -> None:
+        self[wall] = Neumann(0.0)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self._conditions)
+
+    def __len__(self) -> int:
+        return len(self._conditions)
+
+    def set_all(self, condition: Condition) -> None:
+        """The same condition on every wall."""
+        for wall in self:
+            self[wall] = condition
+
+    def _no_such_wall(self, wall: object) -> str:
+        walls = ", ".join(map(str, self._conditions)) or "none, all axes are periodic"
+        return f"boundary {wall!r}: no such wall; this grid has (axis, side) = {walls}"

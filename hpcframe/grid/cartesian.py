@@ -1,0 +1,150 @@
+"""A Cartesian grid over the ranks of a communicator: who owns what, and the fields on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from mpi4py import MPI
+
+from hpcframe.errors import InputError
+from hpcframe.grid.communicator import check_launch, connect
+from hpcframe.grid.decomposition import Axes, Block, decompose
+from hpcframe.grid.exchange import HaloExchange
+from hpcframe.grid.field import Field
+from hpcframe.grid.halo import Reads
+
+PLANS_KEPT = 64  # exchanges whose buffers and requests are kept for the next time
+
+
+class CartesianGrid:
+    """Cells of a box, cut into one block a rank.
+
+    Attributes:
+        shape: cells along each axis.
+        extent: length of each axis (m).
+        origin: coordinate of the lower corner (m).
+        spacing: extent / shape (m); a cell's point is its centre.
+        periodic: whether each axis wraps around.
+        comm: hpcframe's own duplicate of the communicator; `rank` and `size` are those of the original.
+        decomposition, layout, coordinates: the cut; blocks along each axis; this rank's block among them.
+        block: the slice of the grid that this rank owns.
+        time: simulated time (s), which boundary conditions may depend on. Logically collective.
+    """
+
+    def __init__(
+        self,
+        shape: int | Sequence[int],
+        *,
+        extent: Sequence[float] | None = None,
+        origin: Sequence[float] | None = None,
+        periodic: bool | Sequence[bool] = False,
+        ranks: Sequence[int] | None = None,
+        comm: MPI.Intracomm | None = None,
+    ) -> None:
+        """Collective.
+
+        Args:
+            shape: cells along each of one to three axes.
+            extent: length of each axis (m); one each if not given.
+            origin: coordinate of the lower corner (m); zero if not given.
+            periodic: for all axes, or for each.
+            ranks: blocks along each axis; 0 leaves an axis to be chosen.
+            comm: any intracommunicator; COMM_WORLD if not given.
+
+        Raises:
+            InputError: the same on every rank, before memory is taken: impossible numbers, more ranks than cells,
+                or a launcher that started tasks which do not see each other.
+        """
+        if comm is None:
+            comm = MPI.COMM_WORLD
+            check_launch(comm.size)
+        self.shape = _axes("shape", (shape,) if isinstance(shape, int) else shape, 1)
+        self.ndim = len(self.shape)
+        if self.ndim > 3:
+            raise InputError(f"grid: shape {list(self.shape)} has {self.ndim} axes; 1 to 3 are possible")
+        self.extent = self._lengths("extent", extent, 1.0)
+        self.origin = self._lengths("origin", origin, 0.0)
+        if min(self.extent) <= 0:
+            raise InputError(f"grid: extent {list(self.extent)}: every axis needs a positive length (m)")
+        self.spacing = tuple(length / cells for length, cells in zip(self.extent, self.shape, strict=True))
+        self.periodic = (periodic,) * self.ndim if isinstance(periodic, bool) else tuple(map(bool, periodic))
+        self._check_count("periodic", self.periodic)
+        wanted = None if ranks is None else _axes("ranks", ranks, 0)
+        self._check_count("ranks", wanted or self.shape)
+        self.shared = connect(comm)
+        self.comm = self.shared.comm
+        self.rank, self.size = self.comm.rank, self.comm.size
+        self.decomposition = decompose(self.shape, self.periodic, self.shared.node_of_rank, wanted)
+        self.layout = self.decomposition.layout
+        self.coordinates = self.decomposition.coordinates(self.rank)
+        self.block = self.decomposition.block(self.rank)
+        self.time = 0.0
+        self._plans: dict[Any, HaloExchange] = {}
+
+    def _lengths(self, name: str, given: Sequence[float] | None, default: float) -> tuple[float, ...]:
+        values = (default,) * self.ndim if given is None else tuple(map(float, given))
+        self._check_count(name, values)
+        if not all(map(math.isfinite, values)):
+            raise InputError(f"grid: {name} {list(values)} is not finite")
+        return values
+
+    def _check_count(self, name: str, values: Sequence[object]) -> None:
+        if len(values) != self.ndim:
+            raise InputError(f"grid: {name} has {len(values)} entries, but shape {list(self.shape)} has {self.ndim} axes")
+
+    @property
+    def cell_volume(self) -> float:
+        """Volume of a cell (m^ndim)."""
+        return math.prod(self.spacing)
+
+    def field(self, name: str, **options: Any) -> Field:
+        """A field of zeros. Logically collective. Options: those of `Field` (dtype, components, staggered, halo,
+        boundary)."""
+        return Field(self, name, **options)
+
+    def fields(self, *names: str, **options: Any) -> tuple[Field, ...]:
+        """Several fields with the same options. Logically collective."""
+        return tuple(Field(self, name, **options) for name in names)
+
+    def coordinates_of(self, block: Block, staggered: Sequence[int] = ()) -> tuple[npt.NDArray, ...]:
+        """Coordinates (m) of the points of a block as open arrays, one an axis. Not collective."""
+        arrays = []
+        for axis, part in enumerate(block):
+            half = 0.0 if axis in staggered else 0.5
+            index = np.arange(part.start, part.stop)
+            shape = [1] * self.ndim
+            shape[axis] = -1
+            arrays.append((self.origin[axis] + (index + half) * self.spacing[axis]).reshape(shape))
+        return tuple(arrays)
+
+    def exchange(self, *fields: Field) -> None:
+        """Fill the whole halos of several fields, one message a neighbour. Collective."""
+        from hpcframe.grid.halo import box_reads
+
+        exchange = self.plan_exchange({field: box_reads(field.halo) for field in fields})
+        exchange.start()
+        exchange.finish()
+
+    def plan_exchange(self, reads: Mapping[Field, Reads]) -> HaloExchange:
+        """The exchange that fills the halos where these offsets reach; kept for the next time. Collective."""
+        key = tuple(reads.items())
+        plan = self._plans.pop(key, None)
+        if plan is None or not plan.current:
+            if plan is not None:
+                plan.free()
+            plan = HaloExchange(self, reads)
+        self._plans[key] = plan  # last in the order of use
+        if len(self._plans) > PLANS_KEPT:
+            self._plans.pop(next(iter(self._plans))).free()
+        return plan
+
+
+def _axes(name: str, values: Sequence[int], least: int) -> Axes:
+    axes = tuple(values)
+    if not axes or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < least for n in axes):
+        raise InputError(f"grid: {name} {list(axes)}: expected whole numbers of at least {least}, one an axis")
+    return tuple(map(int, axes))

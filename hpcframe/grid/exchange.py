@@ -1,0 +1,155 @@
+"""Halo exchange: planned once, then two calls a step. One message a neighbour carries all fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from mpi4py import MPI
+
+from hpcframe.errors import HpcframeError
+from hpcframe.grid.copying import Copies, compile_mirror
+from hpcframe.grid.decomposition import Axes, Block
+from hpcframe.grid.halo import Direction, Reads, Transfers, halo_of, plan_transfers, widths
+from hpcframe.grid.memory import CACHE_LINE
+from hpcframe.grid.walls import Walls
+
+if TYPE_CHECKING:
+    from hpcframe.grid.cartesian import CartesianGrid
+    from hpcframe.grid.field import Field
+
+Pair = tuple[npt.NDArray, npt.NDArray]
+
+
+class HaloExchange:
+    """Fills the halo of some fields where `reads` reach: `start()`, work that reads no halo, `finish()`.
+
+    Messages of successive exchanges cannot be mistaken for each other: ranks start them in the same order, and
+    MPI delivers messages between two ranks in the order in which they were sent.
+    """
+
+    def __init__(self, grid: CartesianGrid, reads: Mapping[Field, Reads]) -> None:
+        """Collective. Widens halos where they are too narrow.
+
+        Raises:
+            InputError: on every rank, where a halo does not fit into the smallest block.
+        """
+        for field, offsets in reads.items():
+            field.widen(halo_of(offsets, grid.ndim))
+        self.fields = tuple(reads)
+        self._state = tuple((field.generation, field.boundary.changes) for field in self.fields)
+        self._under_way = False
+        needed = {field: widths(offsets) for field, offsets in reads.items()}
+        plans = {
+            field: plan_transfers(grid.decomposition, grid.rank, field.local, needed[field]) for field in self.fields
+        }
+        self.neighbours = sorted({rank for plan in plans.values() for rank in (*plan.sends, *plan.receives)})
+        self._connect(grid, plans)
+        self._plan_walls(grid, plans, needed)
+
+    def _connect(self, grid: CartesianGrid, plans: Mapping[Field, Transfers]) -> None:
+        packs: list[Pair] = []
+        unpacks: list[Pair] = []
+        requests = []
+        for rank in self.neighbours:
+            incoming = _Message([(field, block) for field, plan in plans.items() for block in plan.receives.get(rank, [])])
+            outgoing = _Message([(field, block) for field, plan in plans.items() for block in plan.sends.get(rank, [])])
+            unpacks += [(region, part) for region, part in incoming.pairs]
+            packs += [(part, region) for region, part in outgoing.pairs]
+            requests += [grid.comm.Recv_init(incoming.buffer, rank), grid.comm.Send_init(outgoing.buffer, rank)]
+        copies = [(_region(f, to), _region(f, at)) for f, plan in plans.items() for to, at in plan.copies]
+        self._requests = requests
+        self._pack = Copies(packs, grid.shared)
+        self._unpack = Copies(unpacks, grid.shared)
+        self._copy = Copies(copies, grid.shared)
+
+    def _plan_walls(
+        self,
+        grid: CartesianGrid,
+        plans: Mapping[Field, Transfers],
+        needed: Mapping[Field, Mapping[Direction, Axes]],
+    ) -> None:
+        """Regions beyond walls are filled at once, except corners that mirror what a neighbour sends."""
+        self._early: list[Walls] = []
+        self._late: list[Walls] = []
+        for field, plan in plans.items():
+            compiled = compile_mirror(field.dtype, grid.shared)
+            regions = [(direction, needed[field][direction]) for direction in plan.edges]
+            late = [region for region in regions if _beside_neighbour(grid, region[0])]
+            early = [region for region in regions if region not in late]
+            self._early += [Walls(field, early, compiled)] if early else []
+            self._late += [Walls(field, late, compiled)] if late else []
+
+    @property
+    def current(self) -> bool:
+        """Whether the fields still have the memory and the boundaries this was planned for."""
+        return self._state == tuple((field.generation, field.boundary.changes) for field in self.fields)
+
+    def start(self) -> None:
+        """Send, and fill what needs no message. Collective. Raises HpcframeError if started already."""
+        if self._under_way:
+            raise HpcframeError(f"{self} was started twice: call finish() before it is started again")
+        self._under_way = True
+        for walls in self._early:
+            walls.pin()
+        self._pack()
+        MPI.Prequest.Startall(self._requests)
+        self._copy()
+        for walls in self._early:
+            walls.fill()
+
+    def finish(self) -> None:
+        """Wait for the messages and fill the rest. Collective. Raises HpcframeError if it was not started."""
+        if not self._under_way:
+            raise HpcframeError(f"{self} was not started: call start() before finish()")
+        self._under_way = False
+        MPI.Prequest.Waitall(self._requests)
+        if not self.current:
+            raise HpcframeError(f"{self}: a halo grew or a boundary changed while messages were under way")
+        self._unpack()
+        for walls in self._late:
+            walls.fill()
+        for field in self.fields:
+            field.exchanged()
+
+    def free(self) -> None:
+        """Release the requests. Not collective."""
+        for request in self._requests:
+            request.Free()
+        self._requests = []
+
+    def __str__(self) -> str:
+        return f"the halo exchange of {', '.join(repr(field.name) for field in self.fields)}"
+
+
+class _Message:
+    """The buffer of one message and where its parts belong."""
+
+    def __init__(self, parts: list[tuple[Field, Block]]) -> None:
+        regions = [_region(field, block) for field, block in parts]
+        # Whole cache lines a part: every part is aligned, whatever the dtype of the one before.
+        sizes = [-(-region.nbytes // CACHE_LINE) * CACHE_LINE for region in regions]
+        self.buffer = np.zeros(sum(sizes), np.uint8)
+        self.pairs: list[Pair] = []
+        start = 0
+        for region, size in zip(regions, sizes, strict=True):
+            part = self.buffer[start : start + region.nbytes].view(region.dtype).reshape(region.shape)
+            self.pairs.append((region, part))
+            start += size
+
+
+def _region(field: Field, block: Block) -> npt.NDArray:
+    """A block of the local array as four axes: components, then axes, missing ones of length one."""
+    missing = (slice(0, 1),) * (3 - field.grid.ndim)
+    return field.four_axes[(slice(None), *missing, *block)]
+
+
+def _beside_neighbour(grid: CartesianGrid, direction: Direction) -> bool:
+    """Whether the region beyond a wall mirrors cells that a neighbour sends."""
+    inside = [
+        0 if not grid.periodic[axis] and not 0 <= grid.coordinates[axis] + sign < grid.layout[axis] else sign
+        for axis, sign in enumerate(direction)
+    ]
+    return any(inside) and grid.decomposition.neighbour(grid.rank, inside) != grid.rank
