@@ -1,0 +1,88 @@
+"""What all tests share: the same examples on every rank, one rank that talks, and a record of what ran where.
+
+An unmarked test is serial. A test marked `@pytest.mark.mpi` runs on every rank, at any number of ranks:
+`python -m hpcframe.launch.local -n 3 -- python -m pytest --with-mpi -m mpi`, as `scripts/test` does.
+"""
+
+import faulthandler
+import os
+import signal
+from pathlib import Path
+from typing import TextIO
+
+import hypothesis
+import pytest
+
+# Ranks that drew different examples would wait for each other for ever.
+hypothesis.settings.register_profile("same on every rank", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("same on every rank")
+
+
+@pytest.fixture(scope="session")
+def comm():
+    """COMM_WORLD: the ranks of an MPI run, a single one in a serial test."""
+    from mpi4py import MPI
+
+    return MPI.COMM_WORLD
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what a test started, as Ctrl-C does
+    stderr = os.fdopen(os.dup(2), "w", buffering=1)  # the real one, also while pytest captures a test's output
+    rank = _rank(config)
+    if rank > 0:
+        silent = pytest.TerminalReporter(config, file=open(os.devnull, "w"))  # noqa: SIM115
+        config.pluginmanager.unregister(name="terminalreporter")
+        config.pluginmanager.register(silent, "terminalreporter")
+    # The launcher interrupts ranks by this signal: before it ends a rank that hangs, show where it hangs.
+    faulthandler.register(signal.SIGUSR1, file=stderr, chain=True)
+    config.pluginmanager.register(RankReport(rank, stderr))
+
+
+def _rank(config: pytest.Config) -> int:
+    if not config.getoption("--with-mpi"):
+        return 0
+    from mpi4py import MPI
+
+    return MPI.COMM_WORLD.rank
+
+
+class RankReport:
+    """Shows the failures of ranks other than 0 at once, as the job may soon hang, and records each test's outcome.
+
+    The record is the file rank-<rank> in the folder HPCFRAME_TEST_RECORD, if that is set: lines of an outcome, a tab
+    and a test. A test that was started and not ended is the one that hung, or that took its rank down.
+    """
+
+    def __init__(self, rank: int, stderr: TextIO) -> None:
+        self.rank = rank
+        self.stderr = stderr
+        folder = os.environ.get("HPCFRAME_TEST_RECORD")
+        self.file = open(Path(folder, f"rank-{rank}"), "w", buffering=1) if folder else None  # noqa: SIM115
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.record("started", nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.show(report)
+        if report.when == "call" or not report.passed:
+            self.record(report.outcome, report.nodeid)
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self.record("ended", nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.show(report)
+            self.record("failed", report.nodeid)
+
+    def record(self, outcome: str, nodeid: str) -> None:
+        if self.file:
+            print(outcome, nodeid, sep="\t", file=self.file)
+
+    def show(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if self.rank > 0:
+            lines = f"FAILED {report.nodeid}\n{report.longreprtext}".splitlines()
+            print("\n".join(f"[rank {self.rank}] {line}" for line in lines), file=self.stderr)
