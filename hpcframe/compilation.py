@@ -104,7 +104,12 @@ def _load(function: Callable[..., Any], key: str, leader: bool) -> Any | None:
         return None
     dispatcher = numba.njit(**OPTIONS)(function)
     dispatcher.targetctx.refresh()
-    dispatcher.add_overload(compiler.CompileResult._rebuild(dispatcher.targetctx, *pickle.loads(code)))
+    try:
+        dispatcher.add_overload(compiler.CompileResult._rebuild(dispatcher.targetctx, *pickle.loads(code)))
+    except (AttributeError, ImportError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        if leader:
+            _notice(f"{folder / key} cannot be loaded ({error}): compiling again")
+        return None
     dispatcher.disable_compile()
     return dispatcher
 

@@ -91,6 +91,11 @@ class Boundary(MutableMapping[tuple[int, int], Condition]):
     def __len__(self) -> int:
         return len(self._conditions)
 
+    @property
+    def steady(self) -> bool:
+        """Whether the halo beyond the walls follows from the interior alone, at any time."""
+        return not any(map(_may_change, self._conditions.values()))
+
     def set_all(self, condition: Condition) -> None:
         """The same condition on every wall."""
         for wall in self:
@@ -99,3 +104,9 @@ class Boundary(MutableMapping[tuple[int, int], Condition]):
     def _no_such_wall(self, wall: object) -> str:
         walls = ", ".join(map(str, self._conditions)) or "none, all axes are periodic"
         return f"boundary {wall!r}: no such wall; this grid has (axis, side) = {walls}"
+
+
+def _may_change(condition: Condition) -> bool:
+    if isinstance(condition, Dirichlet):
+        return callable(condition.value)
+    return callable(condition.gradient) if isinstance(condition, Neumann) else True

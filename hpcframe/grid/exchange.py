@@ -42,6 +42,7 @@ class HaloExchange:
         self._state = tuple((field.generation, field.boundary.changes) for field in self.fields)
         self._under_way = False
         needed = {field: widths(offsets) for field, offsets in reads.items()}
+        self._needed = needed
         plans = {
             field: plan_transfers(grid.decomposition, grid.rank, field.local, needed[field]) for field in self.fields
         }
@@ -112,7 +113,7 @@ class HaloExchange:
         for walls in self._late:
             walls.fill()
         for field in self.fields:
-            field.exchanged()
+            field.exchanged(self._needed[field])
 
     def free(self) -> None:
         """Release the requests. Not collective."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import ge
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy.typing as npt
 from hpcframe.errors import InputError
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.boundary import Boundary, Condition
-from hpcframe.grid.halo import Shape, box_reads, check_halo
+from hpcframe.grid.decomposition import Axes
+from hpcframe.grid.halo import Direction, Shape, box_reads, check_halo, widths
 from hpcframe.grid.memory import allocate
 from hpcframe.grid.redistribution import gather, scatter
 
@@ -57,7 +59,8 @@ class Field:
             self.boundary.set_all(boundary)
         self.block = grid.decomposition.block(grid.rank, self.staggered)
         self.generation = 0
-        self._in_step = False  # halo exchanged since hpcframe last wrote: the same on every rank
+        self._filled: Mapping[Direction, Axes] = {}  # what was exchanged since hpcframe last wrote: equal on all ranks
+        self._filled_for = 0  # changes of the boundary until then
         self._handed_out = False  # a view was given out since: this rank's own knowledge
         self._constant = False
         width = (halo,) * grid.ndim if isinstance(halo, int) else tuple(halo)
@@ -208,24 +211,37 @@ class Field:
 
     @property
     def fresh(self) -> bool:
-        """Whether this rank knows its halo to match its neighbours. Not collective.
+        """Whether this rank knows its whole halo to be what an exchange would make it. Not collective.
 
         True from an exchange until hpcframe writes to the field, or gives out a view through which you could.
         """
-        return self._in_step and (self._constant or not self._exposed())
+        return self.in_step(widths(box_reads(self.halo))) and not self.exposed()
+
+    def in_step(self, needed: Mapping[Direction, Axes]) -> bool:
+        """Whether these regions were exchanged since hpcframe last wrote: the same on every rank.
+
+        Views given out do not count here, since other ranks do not know of them: see `exposed`.
+        """
+        if self._filled_for != self.boundary.changes or not self.boundary.steady:
+            return False
+        return all(
+            direction in self._filled and all(map(ge, self._filled[direction], width))
+            for direction, width in needed.items()
+        )
+
+    def exposed(self) -> bool:
+        """Whether somebody on this rank may have written through a view since the last exchange."""
+        return not self._constant and (self._handed_out or self._references() > self._own_references)
 
     def written(self) -> None:
         """Say that the interior was changed. Logically collective."""
-        self._in_step = False
+        self._filled = {}
 
-    def exchanged(self) -> None:
-        self._in_step = True
+    def exchanged(self, needed: Mapping[Direction, Axes]) -> None:
+        """Say which regions of the halo were filled. Logically collective."""
+        self._filled = {**self._filled, **needed} if self._constant else needed
+        self._filled_for = self.boundary.changes
         self._handed_out = False
-
-    @property
-    def in_step(self) -> bool:
-        """Exchanged since hpcframe last wrote to it: the same on every rank, whatever views were given out."""
-        return self._in_step
 
     def freeze(self) -> Field:
         """Promise not to write to it any more, so that its halo is exchanged once and then never again. Collective.
@@ -265,11 +281,7 @@ class Field:
         old = self._interior
         self._allocate(wide)
         np.copyto(self._interior, old)
-        self._in_step = False
-
-    def _exposed(self) -> bool:
-        """Whether somebody may have written through a view since the last exchange."""
-        return self._handed_out or self._references() > self._own_references
+        self._filled = {}
 
     def _references(self) -> int:
         return sys.getrefcount(self._storage.base)

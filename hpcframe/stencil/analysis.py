@@ -8,8 +8,8 @@ the arguments' roles have to be declared. What has no meaning at a point is refu
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
-import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ import numpy as np
 from hpcframe.errors import InputError
 
 Index = tuple[int, ...]
+OFF_CENTRE = "a stencil writes at offset zero only: another rank may own the neighbour"
 UNROLL_LIMIT = 1000  # statements: beyond it a loop was not meant to be unrolled
 INDEX_PREFIX = "index_of_axis_"
 
@@ -58,7 +59,20 @@ class PointFunction:
     body: list[ast.stmt] = field(default_factory=list)
     result: ast.expr | None = None
     namespace: dict[str, Any] = field(default_factory=dict)
-    written_at: dict[str, str] = field(default_factory=dict)
+    refusals: dict[tuple[str, Index], Callable[[str], NoReturn]] = field(default_factory=dict)
+
+    def check_components(self, components: Mapping[str, tuple[int, ...]]) -> None:
+        """Check indices against the component axes of the fields of a call, which the source alone does not tell.
+
+        Raises:
+            InputError: a write that is not at offset zero, or a component that a field does not have.
+        """
+        for (name, where), refuse in self.refusals.items():
+            counts = components[name]
+            if any(not 0 <= entry < count for entry, count in zip(where, counts, strict=False)):
+                refuse(f"'{name}' has components {counts}, there is no {where[: len(counts)]}")
+            if name in self.writes and any(where[len(counts) :]):
+                refuse(OFF_CENTRE)
 
 
 def analyse(function: Callable[..., Any], returns: bool = False) -> PointFunction:
@@ -111,11 +125,24 @@ def _check(point: PointFunction, reader: _Reader, source: _Source, definition: a
                 f"'{name}' is read and also written: points are computed in any order, so the result would depend on "
                 f"it. Read from another field, or keep the value in a temporary",
             )
+    _check_centred(point, reader)
     for name in point.fields:
         lengths = {len(where) for where in point.reads.get(name, set()) | reader.written.get(name, set())}
         if len(lengths) > 1:
             source.refuse(definition, f"'{name}' is indexed with {sorted(lengths)} entries: use one number everywhere")
         point.index_length[name] = lengths.pop()
+
+
+def _check_centred(point: PointFunction, reader: _Reader) -> None:
+    """Refuse off-centre writes as far as the source tells: an entry that is negative somewhere is an offset."""
+    reads = [where for name in point.reads for where in point.reads[name]]
+    for name, indices in reader.written.items():
+        for where in indices:
+            offsets = {len(where) - 1} | {
+                axis for read in reads if len(read) == len(where) for axis, entry in enumerate(read) if entry < 0
+            }
+            if min(where) < 0 or any(where[axis] for axis in offsets):
+                point.refusals[name, where](OFF_CENTRE)
 
 
 class _Source:
@@ -136,8 +163,7 @@ class _Source:
         if not isinstance(definition, ast.FunctionDef):
             raise InputError(f"{self.file}:{self._first}: expected a function made with def")
         self.definition = definition
-        self.meaning = {**vars(math), **function.__globals__} if False else dict(function.__globals__)
-        self.meaning |= inspect.getclosurevars(function).nonlocals
+        self.meaning = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
 
     def refuse(self, node: ast.AST, why: str) -> NoReturn:
         line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
@@ -264,7 +290,7 @@ class _Reader:
         name = self._field_of(target)
         where = self._index(target, constants)
         self.written.setdefault(name, set()).add(where)
-        self.point.written_at.setdefault(name, f"{ast.unparse(target)}")
+        self._may_refuse(target, name, where)
         return _access(target, name, where, ast.Store())
 
     # -- expressions --------------------------------------------------------------------------------------------
@@ -301,6 +327,7 @@ class _Reader:
         where = self._index(node, constants)
         self.point.reads.setdefault(name, set()).add(where)
         self.read_at.setdefault(name, node)
+        self._may_refuse(node, name, where)
         return _access(node, name, where, ast.Load())
 
     def _name(self, node: ast.Name) -> ast.expr:
@@ -355,6 +382,9 @@ class _Reader:
             name += "_"
         self.point.namespace[name] = called
         return ast.copy_location(ast.Name(name, ast.Load()), node)
+
+    def _may_refuse(self, node: ast.AST, name: str, where: Index) -> None:
+        self.point.refusals.setdefault((name, where), functools.partial(self.source.refuse, node))
 
     # -- constants and indices ----------------------------------------------------------------------------------
 

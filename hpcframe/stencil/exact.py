@@ -22,9 +22,9 @@ Why every step is exact, for |x| <= 2^51 u and IEEE rounding to nearest:
 5. r is split in turn with u / 2^52, since |r| <= u / 2 = 2^51 (u / 2^52). No float64 has bits below 2^-1074, so u stops
    there, and then nothing remains.
 
-Two splits take all bits down to 2^-103 of the block's largest power of two: 15 decades of full float64. Where something
-remains, the remainders are a block like any other and go round again. Blocks with inf, nan or values whose anchor
-would overflow go one by one, by their exponent and significand.
+Two splits take the 103 bits below the power of two above the block's largest value, enough for any values that span
+15 decades. Where something remains, the remainders are a block like any other and go round again. Blocks with inf, nan
+or values whose anchor would overflow go one by one, by their exponent and significand.
 
 Requires round to nearest and gradual underflow (IEEE 754 defaults; no flush to zero).
 
@@ -50,11 +50,13 @@ LOW_WORD = 0xFFFF_FFFF
 # Every limb stays below 2^38 in magnitude (see `add`): 2^24 arrays of limbs sum to less than 2^62.
 FULL = 1 << 38
 
+Integer = int | np.int64
+
 # A float64 is, from the top, 1 bit of sign, 11 of exponent, 52 of fraction.
 MAGNITUDE = 0x7FFF_FFFF_FFFF_FFFF
 HIDDEN_BIT = 1 << 52
 SPECIAL = 2047  # The exponent of inf and nan.
-HUGE = 2044 << 52  # The bits of 2^1021. For larger values, value plus anchor might reach 2^1024 and overflow.
+HUGE = 2044 << 52  # The bits of 2^1021. From there on, a value plus its anchor may round to 2^1024, which overflows.
 UNITY = 1074  # The position of 2^0.
 
 
@@ -121,7 +123,7 @@ def largest_magnitude(block: NDArray[np.float64]) -> int:
     """The largest absolute value as bits, which order as the values do; nan comes last."""
     largest = 0
     for i in range(block.size):
-        largest = max(largest, np.float64(block[i]).view(np.int64) & MAGNITUDE)
+        largest = max(largest, int(np.float64(block[i]).view(np.int64)) & MAGNITUDE)
     return largest
 
 
@@ -132,7 +134,7 @@ def anchor(position: int) -> float:
 
 
 @njit(error_model="numpy")
-def split(block: NDArray[np.float64], high: float, low: float) -> tuple[int, int, bool]:
+def split(block: NDArray[np.float64], high: float, low: float) -> tuple[np.int64, np.int64, bool]:
     """The sums of the integers k of both splits (proof steps 1 to 5), and whether something remains.
 
     Unsigned integers, because these wrap around at 2^64 by definition.
@@ -149,7 +151,7 @@ def split(block: NDArray[np.float64], high: float, low: float) -> tuple[int, int
     high_sum -= size * np.float64(high).view(np.uint64)
     low_sum -= size * np.float64(low).view(np.uint64)
     # -0.0 remains of -0.0: the sign alone is nothing.
-    return np.int64(high_sum), np.int64(low_sum), remains << np.uint64(1) != 0
+    return np.int64(high_sum), np.int64(low_sum), bool(remains << np.uint64(1))
 
 
 @njit(error_model="numpy")
@@ -180,7 +182,7 @@ def deposit_singly(block: NDArray[np.float64], limbs: NDArray[np.int64]) -> None
 
 
 @njit(error_model="numpy")
-def add(integer: int, position: int, limbs: NDArray[np.int64]) -> None:
+def add(integer: Integer, position: Integer, limbs: NDArray[np.int64]) -> None:
     """Add integer * 2^position, in units of 2^-1074, to three adjacent limbs.
 
     Limbs cannot overflow: each changes by less than 2^32, and once one of them reaches 2^38 all are normalised, which
@@ -209,7 +211,7 @@ def to_float(limbs: NDArray[np.int64]) -> float:
     return to_mean(limbs, 1)
 
 
-def to_mean(limbs: NDArray[np.int64], count: int) -> float:
+def to_mean(limbs: NDArray[np.int64], count: Integer) -> float:
     """The exact sum divided by `count`, rounded once. As `to_float` otherwise. Not collective.
 
     Raises ZeroDivisionError if `count` is 0.

@@ -1,0 +1,209 @@
+"""From the arguments of a call to a sweep over the block: checked and planned once, then reused.
+
+Whatever writes points is called in the same way: fields in the order of its parameters, scalars by position or name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hpcframe.errors import InputError, nearest
+from hpcframe.grid.exchange import HaloExchange
+from hpcframe.grid.field import Field
+from hpcframe.grid.halo import Reads, widths
+from hpcframe.stencil.regions import Box, split
+
+if TYPE_CHECKING:
+    from hpcframe.grid.cartesian import CartesianGrid
+
+Scalar = float | complex
+
+
+@dataclass(frozen=True)
+class Call:
+    """The shape of a call.
+
+    Attributes:
+        name: of the stencil, kernel or reduction; errors begin with it.
+        parameters: all names in order; `fields` are those that take a Field.
+        writes: fields that are written to.
+        defaults: values of scalars that may be left out.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    fields: tuple[str, ...]
+    writes: tuple[str, ...]
+    defaults: Mapping[str, Any]
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, Field], dict[str, Scalar]]:
+        """Sort arguments into fields and scalars.
+
+        Raises:
+            InputError: an argument is missing, unknown, given twice, or of the wrong kind.
+        """
+        if len(args) > len(self.parameters):
+            raise InputError(f"{self.name}: takes {self._usage()}, got {len(args)} arguments")
+        given = dict(zip(self.parameters, args, strict=False))
+        for name, value in kwargs.items():
+            if name not in self.parameters:
+                raise InputError(f"{self.name}: no parameter '{name}'{nearest(name, self.parameters)}")
+            if name in given:
+                raise InputError(f"{self.name}: '{name}' is given twice")
+            given[name] = value
+        missing = [name for name in self.parameters if name not in given and name not in self.defaults]
+        if missing:
+            raise InputError(f"{self.name}: takes {self._usage()}; missing: {', '.join(missing)}")
+        values = {**self.defaults, **given}
+        fields = {name: self._field(name, values[name]) for name in self.fields}
+        return fields, {n: self.scalar(n, values[n]) for n in self.parameters if n not in self.fields}
+
+    def _usage(self) -> str:
+        return f"({', '.join(self.parameters)})"
+
+    def _field(self, name: str, value: Any) -> Field:
+        if not isinstance(value, Field):
+            raise InputError(f"{self.name}: '{name}' is indexed by offsets, so it takes a Field; got {value!r:.80}")
+        return value
+
+    def scalar(self, name: str, value: Any) -> Scalar:
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, Field):
+            raise InputError(f"{self.name}: '{name}' is never indexed by offsets, so it takes a number; got {value!r}")
+        if not isinstance(value, bool | int | float | complex):
+            raise InputError(f"{self.name}: '{name}' takes a number; got {value!r:.80}")
+        # Whole numbers too become floating-point ones: 0 on one rank and 0.5 on another call the same compiled loop.
+        return value if isinstance(value, complex) else float(value)
+
+    def check(self, fields: Mapping[str, Field], index_length: Mapping[str, int]) -> CartesianGrid:
+        """The grid that all fields live on. Raises InputError where they do not fit together."""
+        first = next(iter(fields.values()))
+        grid = first.grid
+        for name, field in fields.items():
+            if field.grid is not grid:
+                raise InputError(f"{self.name}: fields '{first.name}' and '{field.name}' live on different grids")
+            expected = len(field.components) + grid.ndim
+            if index_length.get(name, expected) != expected:
+                parts = f" and {len(field.components)} component(s)" if field.components else ""
+                raise InputError(
+                    f"{self.name}: '{name}' is indexed with {index_length[name]} entries, but field '{field.name}' "
+                    f"has {grid.ndim} axes{parts}: {expected} entries"
+                )
+        self._check_writes(fields)
+        return grid
+
+    def _check_writes(self, fields: Mapping[str, Field]) -> None:
+        for name in self.writes:
+            twice = [other for other, field in fields.items() if other != name and field is fields[name]]
+            if twice:
+                raise InputError(
+                    f"{self.name}: field '{fields[name].name}' is passed twice, as '{name}', which is written, and as "
+                    f"'{twice[0]}': points are computed in any order, so give another field to write to"
+                )
+            if fields[name].frozen:
+                raise InputError(f"{self.name}: field '{fields[name].name}' is frozen and cannot be written to")
+        staggerings = {fields[name].staggered for name in self.writes}
+        if len(staggerings) > 1:
+            raise InputError(
+                f"{self.name}: writes to fields staggered in different ways, {sorted(staggerings)}: they have different "
+                f"points, so make one stencil for each"
+            )
+
+
+def reach(
+    point_reads: Mapping[str, set[tuple[int, ...]]], fields: Mapping[str, Field], staggered: tuple[int, ...]
+) -> dict[Field, Reads]:
+    """The offsets at which each field's halo is read when the points of a staggering are computed."""
+    reads: dict[Field, set[tuple[int, ...]]] = {}
+    for name, indices in point_reads.items():
+        field = fields[name]
+        offsets = {where[len(field.components) :] for where in indices}
+        for axis in staggered:
+            # The last point of a staggered axis lies on the upper wall, beyond the last cell centre.
+            if axis not in field.staggered and not field.grid.periodic[axis]:
+                offsets |= {(*o[:axis], o[axis] + 1, *o[axis + 1 :]) for o in offsets}
+        reads.setdefault(field, set()).update(offset for offset in offsets if any(offset))
+    return {field: frozenset(offsets) for field, offsets in reads.items() if offsets}
+
+
+def margins(grid: CartesianGrid, reads: Mapping[Field, Reads]) -> list[tuple[int, int]]:
+    """For each axis the layers at its lower and upper side that read what a neighbour sends."""
+    sides = []
+    needed = [widths(offsets) for offsets in reads.values()]
+    for axis in range(grid.ndim):
+        lower, upper = (
+            max((w[axis] for field in needed for o, w in field.items() if o[axis] == sign), default=0)
+            if grid.decomposition.neighbour(grid.rank, [sign * (axis == a) for a in range(grid.ndim)])
+            not in (None, grid.rank)
+            else 0
+            for sign in (-1, 1)
+        )
+        sides.append((lower, upper))
+    return sides
+
+
+class HaloReads:
+    """The exchange before a sweep: nothing that is known to be fresh is sent again."""
+
+    def __init__(self, grid: CartesianGrid, reads: Mapping[Field, Reads]) -> None:
+        """Collective: plans."""
+        self._grid = grid
+        self._reads = reads
+        self._needed = {field: widths(offsets) for field, offsets in reads.items()}
+        self._stale: tuple[Field, ...] = ()
+        self._exchange: HaloExchange | None = None
+        if reads:  # halos must be wide enough before anybody addresses them
+            self._exchange = grid.plan_exchange(reads)
+            self._stale = tuple(reads)
+
+    def start(self) -> HaloExchange | None:
+        """Begin the exchange of what is stale; None where nothing is. Collective."""
+        stale = tuple(f for f, needed in self._needed.items() if not (f.frozen and f.in_step(needed)))
+        if not stale:
+            return None
+        if all(field.in_step(self._needed[field]) for field in stale):
+            # Nothing that all ranks know of has changed; a view on some rank may have been written through.
+            if not self._grid.comm.allreduce(any(field.exposed() for field in stale)):
+                return None
+        if stale != self._stale or self._exchange is None or not self._exchange.current:
+            self._exchange = self._grid.plan_exchange({field: self._reads[field] for field in stale})
+            self._stale = stale
+        self._exchange.start()
+        return self._exchange
+
+
+class Sweep:
+    """One way of computing all points of the block: interior while messages travel, then borders."""
+
+    def __init__(self, grid: CartesianGrid, fields: Mapping[str, Field], call: Call, reads: Mapping[Field, Reads]) -> None:
+        """Collective: plans the exchange, and widens halos where needed."""
+        self.halo = HaloReads(grid, reads)
+        self.written = tuple(fields[name] for name in call.writes)
+        self.generations = tuple(field.generation for field in fields.values())
+        self._fields = tuple(fields.values())
+        interior, borders = split(self.written[0].local.points, margins(grid, reads))
+        self.interior: list[Box] = interior
+        self.borders: list[Box] = borders
+
+    @property
+    def current(self) -> bool:
+        """Whether the fields still have the memory that this was planned for."""
+        return self.generations == tuple(field.generation for field in self._fields)
+
+    def run(self, interior: Callable[[], None] | None, borders: Callable[[], None] | None) -> None:
+        """Compute all points. Collective."""
+        exchange = self.halo.start()
+        if interior:
+            interior()
+        if exchange:
+            exchange.finish()
+        if borders:
+            borders()
+        for field in self.written:
+            field.written()
+

@@ -1,0 +1,67 @@
+"""What compiled code depends on: a function's source and all that it refers to."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numba
+import numpy as np
+
+
+def identity_of(names: Mapping[str, Any]) -> str | None:
+    """A text that changes whenever one of these objects does something else; None where that cannot be told."""
+    known: dict[int, str] = {}
+    parts = [_describe(value, known) for _, value in sorted(names.items())]
+    return None if None in parts else "\n".join(f"{name}={part}" for name, part in zip(sorted(names), parts, strict=True))
+
+
+def function_identity(function: Callable[..., Any]) -> str | None:
+    """The same for one plain or njit-decorated function."""
+    return identity_of({"function": function})
+
+
+def _describe(value: Any, known: dict[int, str]) -> str | None:
+    if id(value) in known:  # recursion: described already
+        return known[id(value)]
+    if isinstance(value, bool | int | float | complex | str | bytes | None.__class__ | np.generic):
+        return repr(value)
+    if isinstance(value, tuple):
+        parts = [_describe(item, known) for item in value]
+        return None if None in parts else repr(parts)
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:  # numba compiles a global array's values in
+        return f"{value.dtype}{value.shape}{value.tobytes().hex()}"
+    if inspect.ismodule(value) or isinstance(value, np.ufunc | type):
+        return f"{type(value).__name__} {value.__name__}"
+    if isinstance(value, numba.core.dispatcher.Dispatcher):
+        return _describe_function(value.py_func, known, repr(sorted(value.targetoptions.items(), key=str)))
+    if inspect.isbuiltin(value) or getattr(value, "__module__", "").split(".")[0] in ("numpy", "math", "cmath"):
+        return f"{value.__module__}.{value.__qualname__}"
+    if inspect.isfunction(value):
+        return _describe_function(value, known, "")
+    return None
+
+
+def _describe_function(function: Any, known: dict[int, str], options: str) -> str | None:
+    known[id(function)] = f"itself {function.__qualname__}"
+    try:
+        source = inspect.getsource(function)
+    except OSError:
+        return None
+    variables = inspect.getclosurevars(function)
+    if variables.unbound - _attributes(function):
+        return None
+    meaning = {**variables.globals, **variables.nonlocals}
+    parts = []
+    for name, value in sorted(meaning.items()):
+        part = _describe(value, known)
+        if part is None:
+            return None
+        parts.append(f"{name}={part}")
+    return "\n".join([source, options, repr(function.__defaults__), *parts])
+
+
+def _attributes(function: Any) -> set[str]:
+    """Names that `getclosurevars` counts as unbound although they are attributes of something."""
+    return set(function.__code__.co_names)

@@ -1,0 +1,115 @@
+"""Generated loops, compiled for the fields of a call, with the table of regions that they walk."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from numba.core.errors import NumbaError
+
+from hpcframe.compilation import compile_once_a_node
+from hpcframe.errors import InputError
+from hpcframe.grid.field import Field
+from hpcframe.stencil import generate
+from hpcframe.stencil.analysis import PointFunction
+from hpcframe.stencil.binding import Scalar
+from hpcframe.stencil.generate import Form
+from hpcframe.stencil.identity import identity_of
+from hpcframe.stencil.regions import Box
+
+if TYPE_CHECKING:
+    from hpcframe.grid.communicator import Communicator
+
+
+def form_of(point: PointFunction, fields: Mapping[str, Field], ndim: int) -> Form:
+    """Which fields share a memory layout, and the precision of the arithmetic."""
+    layouts: dict[Any, int] = {}
+    group = []
+    for name in point.fields:
+        start, strides = fields[name].addressing()
+        group.append((name, layouts.setdefault((start, strides[-ndim:], strides[:-ndim]), len(layouts))))
+    inexact = [field.dtype for field in fields.values() if field.dtype.kind in "fc"]
+    single = bool(inexact) and all(dtype.name in ("float32", "complex64") for dtype in inexact)
+    return Form(ndim, tuple(group), single)
+
+
+def default_form(point: PointFunction) -> Form:
+    """The form that is shown before there are fields: scalars of double precision, equal halos."""
+    ndim = min(3, *point.index_length.values())
+    components = sorted({length - ndim for length in point.index_length.values()})
+    group = tuple((name, components.index(point.index_length[name] - ndim)) for name in point.fields)
+    return Form(ndim, group)
+
+
+def region_table(
+    point: PointFunction, form: Form, fields: Mapping[str, Field], block: Sequence[slice], boxes: Sequence[Box]
+) -> npt.NDArray[np.int64]:
+    """A row a box: counts, first global indices, and where it lies in each memory layout."""
+    rows = [_row(point, form, fields, block, box) for box in boxes]
+    return np.array(rows, dtype=np.int64).reshape(len(rows), 2 * form.ndim + len(generate.columns(point, form)))
+
+
+def _row(
+    point: PointFunction, form: Form, fields: Mapping[str, Field], block: Sequence[slice], box: Box
+) -> list[int]:
+    row = [end - begin for begin, end in box]
+    row += [part.start + begin for part, (begin, _) in zip(block, box, strict=True)]
+    representative = {group: fields[name] for name, group in reversed(form.group)}
+    for quantity, axis, suffix in generate.columns(point, form):
+        start, strides = representative[int(suffix[1:] or 0)].addressing()
+        along, components = strides[-form.ndim :], strides[: -form.ndim]
+        if quantity == "start":
+            row.append(start + sum(begin * stride for (begin, _), stride in zip(box, along, strict=True)))
+        else:
+            row.append(components[axis] if quantity == "c" else along[axis])
+    return row
+
+
+def typed_scalars(form: Form, scalars: Mapping[str, Scalar], order: Sequence[str]) -> list[Any]:
+    """Scalars in the precision of the arithmetic."""
+    real, cplx = (np.float32, np.complex64) if form.single else (float, complex)
+    return [(cplx if isinstance(scalars[name], complex) else real)(scalars[name]) for name in order]
+
+
+def compile_loop(
+    source: str,
+    point: PointFunction,
+    form: Form,
+    fields: Mapping[str, Field],
+    scalars: Mapping[str, Scalar],
+    shared: Communicator,
+    extra: str = "",
+    returns: str = "void",
+    more: Mapping[str, Any] | None = None,
+) -> Callable[..., Any]:
+    """The generated text as machine code for these dtypes. Collective.
+
+    Raises:
+        InputError: on every rank, with numba's words, where it cannot be compiled.
+    """
+    names = generate.namespace(point, more)
+    arrays = [f"{numba.from_dtype(fields[name].dtype)}[::1]" for name in point.fields]
+    real, cplx = ("float32", "complex64") if form.single else ("float64", "complex128")
+    numbers = [cplx if isinstance(scalars[name], complex) else real for name in point.scalars]
+    signature = f"{returns}({', '.join([*arrays, *numbers, 'int64[:, ::1]', *filter(None, [extra])])})"
+    known = identity_of(names)
+    identity = None if known is None else source + known
+    function = executed(source, names, point.name)
+    try:
+        return compile_once_a_node(function, signature, shared.node, identity)
+    except NumbaError as error:
+        raise InputError(f"'{point.name}' cannot be compiled for {signature}:\n{error}\n{source}") from error
+
+
+def executed(source: str, names: dict[str, Any], name: str) -> Callable[..., Any]:
+    """The function that a generated text defines; its lines can be shown in tracebacks."""
+    file = f"<hpcframe {name} {abs(hash(source)):x}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    names["__name__"] = __name__  # numba looks the module up when it loads the compiled function again
+    exec(compile(source, file, "exec"), names)
+    return names[name]
+

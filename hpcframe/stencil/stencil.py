@@ -1,0 +1,195 @@
+"""`hf.stencil`: a point function over relative offsets becomes a compiled, distributed sweep over a grid."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hpcframe.errors import InputError
+from hpcframe.grid.agreement import collectively
+from hpcframe.grid.field import Field
+from hpcframe.stencil import generate
+from hpcframe.stencil.analysis import PointFunction, analyse
+from hpcframe.stencil.binding import Call, Scalar, Sweep, reach
+from hpcframe.stencil.generate import Form
+from hpcframe.stencil.loops import compile_loop, default_form, form_of, region_table, typed_scalars
+
+if TYPE_CHECKING:
+    from hpcframe.grid.cartesian import CartesianGrid
+
+PLANS_KEPT = 64
+StepScalar = complex | Callable[[int], complex]
+
+
+class PointOperator:
+    """What stencils and kernels have in common: called with fields and scalars, it computes every point once."""
+
+    call: Call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Compute every point. Collective.
+
+        The halos that are read are exchanged first where they are not fresh, overlapped with the interior.
+
+        Raises:
+            InputError: before anything is computed, on every rank: wrong arguments, fields that do not fit, a halo
+                wider than the smallest block.
+        """
+        fields, scalars = self.call.bind(args, kwargs)
+        self._planned(fields, scalars).run(scalars)
+
+    def iterate(
+        self, *args: Any, steps: int, levels: int = 2, dt: float = 0.0, **kwargs: StepScalar
+    ) -> tuple[Field, ...]:
+        """Do many steps, exchanging the roles of the time levels after each. Collective.
+
+        The first `levels` x (number of fields written) fields are time levels, the ones written to first; other
+        fields stay as they are. `u, v = step.iterate(v, u, steps=10)` has the newest in u and the one before in v.
+
+        Args:
+            steps: number of steps.
+            levels: time levels; 3 for a scheme such as leapfrog that reads two.
+            dt: added to the grid's time (s) after each step, for boundaries that depend on it.
+            kwargs: scalars; a function is called with the number of the step, from 0.
+
+        Returns:
+            The fields of the time levels, newest first.
+        """
+        at_step = {name: value for name, value in kwargs.items() if callable(value)}
+        constant = {name: value for name, value in kwargs.items() if name not in at_step}
+        fields, scalars = self.call.bind(args, {**constant, **{name: value(0) for name, value in at_step.items()}})
+        rotation = self._time_levels(fields, levels)
+        for step in range(steps):
+            scalars.update({name: self.call.scalar(name, value(step)) for name, value in at_step.items()})
+            bound = {**fields, **{n: f for names, held in rotation for n, f in zip(names, held, strict=True)}}
+            plan = self._planned(bound, scalars)
+            plan.run(scalars)
+            plan.grid.time += dt
+            rotation = _advance(rotation)
+        newest = [held for _, held in rotation]
+        return tuple(field for held in (*newest[1:], newest[0]) for field in held)
+
+    def _time_levels(self, fields: Mapping[str, Field], levels: int) -> list[tuple[list[str], list[Field]]]:
+        """Parameter names and fields of each level, the one written to first."""
+        names = [*self.call.writes, *(name for name in fields if name not in self.call.writes)]
+        count = len(self.call.writes)
+        if levels < 2 or levels * count > len(names):
+            raise InputError(
+                f"{self.call.name}: {levels} time levels of {count} field(s) each need at least 2 levels and at most "
+                f"its {len(names)} fields"
+            )
+        held = [names[level * count : (level + 1) * count] for level in range(levels)]
+        for target, *others in zip(*([fields[name] for name in level] for level in held), strict=True):
+            for other in others:
+                _check_alike(self.call.name, target, other)
+        return [(level, [fields[name] for name in level]) for level in held]
+
+    @functools.cached_property
+    def _plans(self) -> dict[Any, Plan]:
+        return {}
+
+    def _planned(self, fields: dict[str, Field], scalars: Mapping[str, Scalar]) -> Plan:
+        key = (*fields.values(), *map(type, scalars.values()))
+        plan = self._plans.get(key)
+        if plan is None or not plan.sweep.current:
+            self._plans.pop(key, None)
+            plan = self._plans[key] = self._new_plan(fields, scalars)
+            if len(self._plans) > PLANS_KEPT:
+                self._plans.pop(next(iter(self._plans)))
+        return plan
+
+    def _new_plan(self, fields: dict[str, Field], scalars: Mapping[str, Scalar]) -> Plan:
+        raise NotImplementedError
+
+
+class Plan:
+    """A sweep over certain fields, ready to run."""
+
+    def __init__(self, grid: CartesianGrid, sweep: Sweep) -> None:
+        self.grid = grid
+        self.sweep = sweep
+
+    def run(self, scalars: Mapping[str, Scalar]) -> None:
+        raise NotImplementedError
+
+
+class _LoopPlan(Plan):
+    """A generated loop over the interior and over the borders."""
+
+    def __init__(
+        self, point: PointFunction, call: Call, fields: Mapping[str, Field], scalars: Mapping[str, Scalar]
+    ) -> None:
+        """Collective: plans the exchange and compiles."""
+        first = next(iter(fields.values()))
+        with collectively(first.grid.comm, f"checking the fields of '{call.name}'"):
+            grid = call.check(fields, point.index_length)
+            point.check_components({name: field.components for name, field in fields.items()})
+        written = fields[call.writes[0]]
+        sweep = Sweep(grid, fields, call, reach(point.reads, fields, written.staggered))
+        super().__init__(grid, sweep)
+        self.form = form_of(point, fields, grid.ndim)
+        source = generate.stencil_source(point, self.form)
+        self._loop = compile_loop(source, point, self.form, fields, scalars, grid.shared)
+        self._arrays = [fields[name].storage for name in point.fields]
+        self._scalars = point.scalars
+        self._interior = region_table(point, self.form, fields, written.block, sweep.interior)
+        self._borders = region_table(point, self.form, fields, written.block, sweep.borders)
+
+    def run(self, scalars: Mapping[str, Scalar]) -> None:
+        numbers = typed_scalars(self.form, scalars, self._scalars)
+        self.sweep.run(
+            lambda: self._loop(*self._arrays, *numbers, self._interior),
+            lambda: self._loop(*self._arrays, *numbers, self._borders),
+        )
+
+
+class Stencil(PointOperator):
+    """A compiled point function. Made by `hf.stencil`."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """Not collective. Raises InputError naming the line of what has no meaning at a point."""
+        functools.update_wrapper(self, function)
+        self.point = analyse(function)
+        point = self.point
+        self.call = Call(point.name, point.parameters, point.fields, point.writes, point.defaults)
+
+    def _new_plan(self, fields: dict[str, Field], scalars: Mapping[str, Scalar]) -> Plan:
+        return _LoopPlan(self.point, self.call, fields, scalars)
+
+    @property
+    def source(self) -> str:
+        """The generated loop: for the fields of the latest call, or for plain float64 fields before there is one."""
+        plans: Sequence[Any] = tuple(self._plans.values())
+        form: Form = plans[-1].form if plans else default_form(self.point)
+        return generate.stencil_source(self.point, form)
+
+    def __repr__(self) -> str:
+        return f"<stencil {self.call.name}({', '.join(self.call.parameters)})>"
+
+
+def stencil(function: Callable[..., Any]) -> Stencil:
+    """Make a point function a stencil: a decorator. Not collective.
+
+    The function's parameters are fields, indexed by component (if any) and offset as in `u[1, 0, 0]`, and scalars.
+    It assigns to offset zero of one or more fields, and reads others at any constant offset. Temporaries, `if` and
+    conditional expressions, loops over constants, numbers from its surroundings, functions of `math` and `numpy`,
+    `numba.njit` functions, and `hf.index(axis)` are possible.
+
+    Raises:
+        InputError: naming the line, for an off-centre write, a field that is read and written, an offset that is
+            not constant, and whatever else has no meaning at a point.
+    """
+    return Stencil(function)
+
+
+def _advance(rotation: list[tuple[list[str], list[Field]]]) -> list[tuple[list[str], list[Field]]]:
+    """After a step the oldest level is the one to write to; each level of names holds the fields of the one before."""
+    names = [level for level, _ in rotation]
+    held = [fields for _, fields in rotation]
+    return list(zip(names, [held[-1], *held[:-1]], strict=True))
+
+
+def _check_alike(name: str, one: Field, other: Field) -> None:
+    if (one.dtype, one.components, one.staggered) != (other.dtype, other.components, other.staggered):
+        raise InputError(f"{name}: time levels '{one.name}' and '{other.name}' differ in dtype, components or staggering")
