@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from hpcframe.grid.boundary import Dirichlet as Dirichlet
     from hpcframe.grid.boundary import Neumann as Neumann
     from hpcframe.grid.field import Field as Field
-    from hpcframe.stencil.reductions import Grid as Grid
+    from hpcframe.stencils.reductions import Grid as Grid
 
 _HOME = {
-    "Grid": "hpcframe.stencil.reductions",
+    "Grid": "hpcframe.stencils.reductions",
     "Field": "hpcframe.grid.field",
     "Dirichlet": "hpcframe.grid.boundary",
     "Neumann": "hpcframe.grid.boundary",
-    "stencil": "hpcframe.stencil.stencil",
-    "kernel": "hpcframe.stencil.kernel",
-    "reduction": "hpcframe.stencil.reductions",
-    "index": "hpcframe.stencil.analysis",
+    "stencil": "hpcframe.stencils.stencil",
+    "kernel": "hpcframe.stencils.kernel",
+    "reduction": "hpcframe.stencils.reductions",
+    "index": "hpcframe.stencils.analysis",
     "save": "hpcframe.checkpoint.hdf5",
     "load": "hpcframe.checkpoint.hdf5",
     "Model": "hpcframe.simulation.model",

@@ -84,5 +84,6 @@ class RankReport:
 
     def show(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         if self.rank > 0:
-            lines = f"FAILED {report.nodeid}\n{report.longreprtext}".splitlines()
+            texts = [f"FAILED {report.nodeid}", report.longreprtext, report.capstdout, report.capstderr]
+            lines = "\n".join(texts).rstrip().splitlines()
             print("\n".join(f"[rank {self.rank}] {line}" for line in lines), file=self.stderr)

@@ -129,7 +129,7 @@ def _threads_of_core(cpu: int) -> str:
 def _terminal() -> dict[str, str]:
     """Tell the ranks' progress display what standard output is: they see a pipe or a terminal of mpiexec's making."""
     if not sys.stdout.isatty():
-        return {"TTY_COMPATIBLE": "0"}
+        return {"TTY_COMPATIBLE": "0", "NO_COLOR": "1"}
     columns, lines = shutil.get_terminal_size()
     return {"TTY_COMPATIBLE": "1", "COLUMNS": str(columns), "LINES": str(lines)}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcframe.stencil.analysis import INDEX_PREFIX, PointFunction
+from hpcframe.stencils.analysis import INDEX_PREFIX, PointFunction
 
 ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div)
 CHUNK = 1024  # values of an expression that are summed at once: they stay in the first-level cache
@@ -63,13 +63,13 @@ def stencil_source(point: PointFunction, form: Form) -> str:
     return _function(point, form, [], body, [])
 
 
-def extreme_source(point: PointFunction, form: Form) -> str:
-    """The loop of a maximum: returns the largest value, the first position it is at, and its global indices."""
+def extreme_source(point: PointFunction, form: Form, greatest: bool) -> str:
+    """The loop of a maximum or minimum: returns the value and the global indices where it is first; nan wins."""
     assert point.result is not None
     body = [
         *_body(point, form),
         f"value = {_text(point, form, point.result)}",
-        "if value > best or (value != value and best == best) or none:",
+        f"if value {'>' if greatest else '<'} best or (value != value and best == best) or none:",
         "    best, none = value, False",
         *(f"    found_{axis} = {INDEX_PREFIX}{axis}" for axis in range(form.ndim)),
     ]

@@ -14,12 +14,12 @@ from numba.core.errors import NumbaError
 from hpcframe.compilation import compile_once_a_node
 from hpcframe.errors import InputError
 from hpcframe.grid.field import Field
-from hpcframe.stencil import generate
-from hpcframe.stencil.analysis import PointFunction
-from hpcframe.stencil.binding import Scalar
-from hpcframe.stencil.generate import Form
-from hpcframe.stencil.identity import identity_of
-from hpcframe.stencil.regions import Box
+from hpcframe.stencils import generate
+from hpcframe.stencils.analysis import PointFunction
+from hpcframe.stencils.binding import Scalar
+from hpcframe.stencils.generate import Form
+from hpcframe.stencils.identity import identity_of
+from hpcframe.stencils.regions import Box
 
 if TYPE_CHECKING:
     from hpcframe.grid.communicator import Communicator

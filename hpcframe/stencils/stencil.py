@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from hpcframe.errors import InputError
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.field import Field
-from hpcframe.stencil import generate
-from hpcframe.stencil.analysis import PointFunction, analyse
-from hpcframe.stencil.binding import Call, Scalar, Sweep, reach
-from hpcframe.stencil.generate import Form
-from hpcframe.stencil.loops import compile_loop, default_form, form_of, region_table, typed_scalars
+from hpcframe.stencils import generate
+from hpcframe.stencils.analysis import PointFunction, analyse
+from hpcframe.stencils.binding import Call, Scalar, Sweep, reach
+from hpcframe.stencils.generate import Form
+from hpcframe.stencils.loops import compile_loop, default_form, form_of, region_table, typed_scalars
 
 if TYPE_CHECKING:
     from hpcframe.grid.cartesian import CartesianGrid

@@ -15,7 +15,7 @@ from hpcframe.errors import InputError, nearest
 from hpcframe.grid.exchange import HaloExchange
 from hpcframe.grid.field import Field
 from hpcframe.grid.halo import Reads, widths
-from hpcframe.stencil.regions import Box, split
+from hpcframe.stencils.regions import Box, split
 
 if TYPE_CHECKING:
     from hpcframe.grid.cartesian import CartesianGrid

@@ -1,0 +1,1 @@
+"""Fields in files: one global array a field, written by all ranks, read back on any number of them."""

@@ -1,0 +1,86 @@
+"""How fields lie in an HDF5 file: made by one process, before any rank writes its part of them.
+
+A field is one contiguous dataset of the global shape, whose place in the file is known once it is allocated. Its
+axes are HDF5 dimension scales, 1-D datasets named after them, as netCDF-4 has them; so xarray, ncdump and others find
+the coordinates: x, y and z in m for points in the centres of cells, x_face and so on where they lie on faces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from hpcframe.errors import InputError
+from hpcframe.version import version
+
+if TYPE_CHECKING:
+    from hpcframe.grid.cartesian import CartesianGrid
+    from hpcframe.grid.field import Field
+
+AXES = ("x", "y", "z")
+COORDINATES = (*AXES, *(f"{axis}_face" for axis in AXES))
+ALIGNMENT = 2**20  # bytes: large arrays begin at a stripe of a parallel file system
+
+
+def lay_out(path: Path, fields: Sequence[Field], time: float, attributes: Mapping[str, Any]) -> dict[str, int]:
+    """Make the file, with everything in it but the values of the fields. Not collective.
+
+    Returns:
+        Where the values of each field begin in the file (bytes).
+
+    Raises:
+        InputError: an attribute that HDF5 cannot hold, or of a name that hpcframe uses.
+        OSError: the file cannot be written.
+    """
+    with h5py.File(path, "x", locking=False, alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as file:
+        _describe(file, fields[0].grid, time, attributes)
+        return {field.name: _allocate(file, field) for field in fields}
+
+
+def dimensions(field: Field) -> list[str]:
+    """Names of the axes of a field's dataset: components first, then those of the grid."""
+    count = len(field.components)
+    leading = [f"{field.name}_component" + f"_{axis}" * (count > 1) for axis in range(count)]
+    return leading + [AXES[axis] + "_face" * (axis in field.staggered) for axis in range(field.grid.ndim)]
+
+
+def _describe(file: h5py.File, grid: CartesianGrid, time: float, attributes: Mapping[str, Any]) -> None:
+    own = {"time": float(time), "origin": grid.origin, "spacing": grid.spacing, "hpcframe_version": version()}
+    for name, value in (own | dict(attributes)).items():
+        if name in own and name in attributes:
+            raise InputError(f"attribute '{name}' is one that hpcframe writes itself; choose another name")
+        try:
+            file.attrs[name] = value
+        except TypeError as error:
+            raise InputError(
+                f"attribute '{name}': HDF5 cannot hold a {type(value).__name__}; give a number, a text or an array"
+            ) from error
+
+
+def _allocate(file: h5py.File, field: Field) -> int:
+    """Make the dataset of a field and its coordinates; where its values begin (bytes)."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    kind, space = h5py.h5t.py_create(field.dtype, logical=True), h5py.h5s.create_simple(field.shape)
+    dataset = h5py.Dataset(h5py.h5d.create(file.id, field.name.encode(), kind, space, properties))
+    for axis, name in enumerate(dimensions(field)):
+        dataset.dims[axis].attach_scale(file[name] if name in file else _coordinate(file, name, field, axis))
+    return int(dataset.id.get_offset() or 0)  # None for an array without elements
+
+
+def _coordinate(file: h5py.File, name: str, field: Field, axis: int) -> h5py.Dataset:
+    at = axis - len(field.components)
+    if at < 0:
+        scale = file.create_dataset(name, data=np.arange(field.shape[axis]))
+    else:
+        whole = tuple(slice(0, points) for points in field.shape[len(field.components) :])
+        scale = file.create_dataset(name, data=field.grid.coordinates_of(whole, field.staggered)[at].ravel())
+        scale.attrs["units"] = "m"
+    scale.make_scale(name)
+    return scale

@@ -1,0 +1,116 @@
+"""From blocks to slabs, which are contiguous in a file: a parallel write without a parallel file library.
+
+Two phases, as in collective MPI-IO (Thakur, Gropp and Lusk, "Data sieving and collective I/O in ROMIO", 1999): the
+ranks first exchange their blocks for slabs of whole planes of the first grid axis, and then each writes its slab at
+its place. A plane belongs to one rank, so no two ranks write the same bytes, and a slab is one run of bytes a component.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from mpi4py import MPI
+from mpi4py.util.dtlib import from_numpy_dtype
+
+from hpcframe.grid.decomposition import Axes, Block, cuts
+
+if TYPE_CHECKING:
+    from hpcframe.grid.field import Field
+
+BYTES_A_CALL = 2**30  # Linux and some file systems write no more than 2 GiB in one call
+
+
+def planes(field: Field, rank: int) -> slice:
+    """The planes of the first grid axis that a rank writes: none, where there are more ranks than planes."""
+    cut = cuts(field.shape[len(field.components)], field.grid.size)
+    return slice(cut[rank], cut[rank + 1])
+
+
+def slab_shape(field: Field) -> Axes:
+    """Shape of this rank's slab: components + its planes + the other axes."""
+    own = planes(field, field.grid.rank)
+    return (*field.components, own.stop - own.start, *field.shape[len(field.components) + 1 :])
+
+
+def slab_bytes(field: Field) -> int:
+    return math.prod(slab_shape(field)) * field.dtype.itemsize
+
+
+def to_slab(field: Field, buffer: npt.NDArray[np.uint8]) -> npt.NDArray:
+    """This rank's slab of the field, of `slab_shape(field)`, in `buffer`. Collective."""
+    comm = field.grid.comm
+    slab = buffer[: slab_bytes(field)].view(field.dtype).reshape(slab_shape(field))
+    sent = [_in_block(field, planes(field, rank)) for rank in range(comm.size)]
+    received = [_in_slab(field, rank) for rank in range(comm.size)]
+    with (
+        _pieces(field.dtype, field.padded.shape, sent) as (sent_counts, sent_kinds),
+        _pieces(field.dtype, slab.shape, received) as (counts, kinds),
+    ):
+        zeros = [0] * comm.size
+        comm.Alltoallw([field.padded, sent_counts, zeros, sent_kinds], [slab, counts, zeros, kinds])
+    return slab
+
+
+def write_slab(file: int, slab: npt.NDArray, field: Field, offset: int) -> None:
+    """Write this rank's slab where the dataset begins at `offset` (bytes) of an open file. Not collective.
+
+    Raises OSError.
+    """
+    if not slab.size:
+        return
+    count, rows = math.prod(field.components), field.shape[len(field.components)]
+    row_bytes = math.prod(field.shape[len(field.components) + 1 :]) * field.dtype.itemsize
+    first = planes(field, field.grid.rank).start
+    for component, run in enumerate(slab.reshape(count, -1).view(np.uint8)):
+        _write(file, memoryview(run), offset + (component * rows + first) * row_bytes)
+
+
+def _write(file: int, data: memoryview, position: int) -> None:
+    while data:
+        written = os.pwrite(file, data[:BYTES_A_CALL], position)
+        data, position = data[written:], position + written
+
+
+def _in_block(field: Field, rows: slice) -> Block:
+    """Where this rank's part of some planes lies in its own storage."""
+    own = field.block[0]
+    shift = field.halo[0] - own.start
+    common = slice(max(own.start, rows.start) + shift, min(own.stop, rows.stop) + shift)
+    return (*_components(field), common, *field.local.interior()[1:])
+
+
+def _in_slab(field: Field, rank: int) -> Block:
+    """Where another rank's part of this rank's planes lies in this rank's slab."""
+    own, block = planes(field, field.grid.rank), field.grid.decomposition.block(rank, field.staggered)
+    common = slice(max(own.start, block[0].start) - own.start, min(own.stop, block[0].stop) - own.start)
+    return (*_components(field), common, *block[1:])
+
+
+def _components(field: Field) -> Block:
+    return tuple(slice(0, count) for count in field.components)
+
+
+@contextmanager
+def _pieces(dtype: np.dtype, shape: Axes, blocks: list[Block]) -> Iterator[tuple[list[int], list[MPI.Datatype]]]:
+    """For each block of a contiguous array 1 and its MPI datatype; 0 and any datatype where it is empty."""
+    counts = [int(all(part.stop > part.start for part in block)) for block in blocks]
+    kinds = [
+        _piece(dtype, shape, block) if count else MPI.BYTE for block, count in zip(blocks, counts, strict=True)
+    ]
+    try:
+        yield counts, kinds
+    finally:
+        for kind, count in zip(kinds, counts, strict=True):
+            if count:
+                kind.Free()
+
+
+def _piece(dtype: np.dtype, shape: Axes, block: Block) -> MPI.Datatype:
+    sizes = [part.stop - part.start for part in block]
+    return from_numpy_dtype(dtype).Create_subarray(shape, sizes, [part.start for part in block]).Commit()

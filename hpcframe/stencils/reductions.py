@@ -1,0 +1,214 @@
+"""Reductions with the same bits on any number of ranks, several in one message.
+
+Sums are exact: every value is added to an integer accumulator, accumulators are added over ranks, and the result is
+rounded once. Extremes travel as pairs of integers, a key that sorts like the value and the index where it is.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from hpcframe.errors import InputError, nearest
+from hpcframe.grid.agreement import collectively
+from hpcframe.grid.cartesian import CartesianGrid
+from hpcframe.grid.field import Field
+from hpcframe.stencils.analysis import PointFunction, analyse
+from hpcframe.stencils.binding import Call, HaloReads, Scalar, reach
+from hpcframe.stencils.combining import combine
+from hpcframe.stencils.partial import Extreme, Partial, Sum
+
+EXTREMES = ("min", "max", "argmin", "argmax")
+KINDS = ("sum", "mean", "integral", *EXTREMES)
+Result = Any
+
+
+class Term:
+    """A reduction of certain fields, to be done by `grid.reduce`, several in one message."""
+
+    def __init__(
+        self,
+        reduction: Reduction,
+        fields: Mapping[str, Field],
+        scalars: Mapping[str, Scalar],
+        finish: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.reduction = reduction
+        self.fields = dict(fields)
+        self.scalars = dict(scalars)
+        self._finish = finish
+
+    def result(self, value: Any) -> Any:
+        return self._finish(value) if self._finish else value
+
+
+class Reduction:
+    """A reduction of a point expression over all points of a grid. Made by `hf.reduction`.
+
+    Called with fields and scalars it returns the result, on every rank; `of` defers it for `grid.reduce`.
+    """
+
+    def __init__(self, function: Callable[..., Any], kind: str) -> None:
+        """Not collective. Raises InputError for an unknown kind, or naming the line that cannot be compiled."""
+        if kind not in KINDS:
+            raise InputError(f"hf.reduction('{kind}'): no such kind{nearest(kind, KINDS)}")
+        functools.update_wrapper(self, function)
+        self.kind = kind
+        self.point: PointFunction = analyse(function, returns=True)
+        self.call = Call(self.point.name, self.point.parameters, self.point.fields, (), self.point.defaults)
+        self._plans: dict[Any, _Plan] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Result:
+        """The result, the same on every rank. Collective."""
+        term = self.of(*args, **kwargs)
+        return reduce_terms(next(iter(term.fields.values())).grid, [term])[0]
+
+    def of(self, *args: Any, **kwargs: Any) -> Term:
+        """This reduction of these fields, for `grid.reduce`. Not collective."""
+        return Term(self, *self.call.bind(args, kwargs))
+
+    def partial(self, term: Term) -> Partial:
+        """What a rank contributes. Collective: compiles."""
+        kind = Extreme if self.kind in EXTREMES else Sum
+        return kind(self.kind, self.point, term.fields, term.scalars)
+
+    def check(self, term: Term) -> CartesianGrid:
+        """The grid of the fields. Raises InputError where they do not fit the expression."""
+        grid = self.call.check(term.fields, self.point.index_length)
+        self.point.check_components({name: field.components for name, field in term.fields.items()})
+        return grid
+
+    def planned(self, term: Term) -> _Plan:
+        """Collective at the first use of these fields."""
+        key = (*term.fields.values(), *map(type, term.scalars.values()))
+        plan = self._plans.get(key)
+        if plan is None or not plan.current:
+            plan = self._plans[key] = _Plan(self, term)
+            if len(self._plans) > PLANS_KEPT:
+                self._plans.pop(next(iter(self._plans)))
+        return plan
+
+
+PLANS_KEPT = 64
+
+
+class _Plan:
+    """A reduction of certain fields, ready to run."""
+
+    def __init__(self, reduction: Reduction, term: Term) -> None:
+        """Collective: plans the exchange and compiles."""
+        point, call = reduction.point, reduction.call
+        first = next(iter(term.fields.values()))
+        with collectively(first.grid.comm, f"checking the fields of '{call.name}'"):
+            grid = reduction.check(term)
+            self._staggered = _common_points(call.name, reduction.kind, term.fields)
+        self.halo = HaloReads(grid, reach(point.reads, term.fields, self._staggered))
+        self._fields = tuple(term.fields.values())
+        self._generations = tuple(field.generation for field in self._fields)
+        self.partial = reduction.partial(term)
+
+    @property
+    def current(self) -> bool:
+        return self._generations == tuple(field.generation for field in self._fields)
+
+
+def _common_points(name: str, kind: str, fields: Mapping[str, Field]) -> tuple[int, ...]:
+    """The staggering of the points that are reduced. Raises InputError where fields have none in common."""
+    staggerings = {field.staggered for field in fields.values()}
+    if len(staggerings) > 1:
+        raise InputError(f"{name}: its fields are staggered in different ways, {sorted(staggerings)}; reduce one kind")
+    (staggered,) = staggerings
+    periodic = next(iter(fields.values())).grid.periodic
+    if kind == "integral" and any(not periodic[axis] for axis in staggered):
+        raise InputError(f"{name}: an integral takes values at cell centres; its fields lie on faces, walls included")
+    return staggered
+
+
+def reduce_terms(grid: CartesianGrid, terms: Sequence[Term]) -> tuple[Result, ...]:
+    """All terms, in one message. Collective."""
+    plans = [term.reduction.planned(term) for term in terms]
+    for plan in plans:
+        exchange = plan.halo.start()
+        if exchange:
+            exchange.finish()
+    partials = [plan.partial.of_block(term.scalars) for plan, term in zip(plans, terms, strict=True)]
+    totals = combine(grid.comm, partials)
+    values = [plan.partial.value(total) for plan, total in zip(plans, totals, strict=True)]
+    return tuple(term.result(value) for term, value in zip(terms, values, strict=True))
+
+
+def reduction(kind: str) -> Callable[[Callable[..., Any]], Reduction]:
+    """Make a point function that returns an expression a reduction of it: a decorator with the kind. Not collective.
+
+    Kinds: "sum" (exact, rounded once), "mean", "integral" (sum times the cell's volume), "min", "max" (nan where any
+    value is nan), "argmin", "argmax" (value and global index; the first in row-major order).
+
+    Example:
+        @hf.reduction("integral")
+        def energy(u): return 0.5 * u[0, 0] ** 2
+    """
+    if callable(kind):
+        raise InputError('hf.reduction takes a kind: @hf.reduction("sum")')
+    return lambda function: Reduction(function, kind)
+
+
+class Grid(CartesianGrid):
+    """A Cartesian grid that also reduces fields: what `hpcframe.Grid` is.
+
+    All reductions return the same on every rank, are collective, and have the same bits on any number of ranks.
+    Fields with components are reduced over all of them. See `CartesianGrid` for the arguments.
+    """
+
+    def reduce(self, *terms: Term | tuple[Any, ...]) -> tuple[Result, ...]:
+        """Several reductions in one message. Collective.
+
+        Args:
+            terms: ("sum", u), ("dot", u, v), ("norm2", u) and so on, by the names of this class's methods; or
+                what `reduction.of(...)` returns.
+
+        Raises:
+            InputError: on every rank, for an unknown name or fields that do not fit.
+        """
+        from hpcframe.stencils.standard import standard
+
+        return reduce_terms(self, [term if isinstance(term, Term) else standard(*term) for term in terms])
+
+    def sum(self, u: Field) -> Result:
+        """Sum of all values, exact and rounded once. Collective."""
+        return self.reduce(("sum", u))[0]
+
+    def mean(self, u: Field) -> Result:
+        """Mean of all values, exact and rounded once. Collective."""
+        return self.reduce(("mean", u))[0]
+
+    def integral(self, u: Field) -> Result:
+        """Sum times the volume of a cell (field unit * m^ndim). Collective."""
+        return self.reduce(("integral", u))[0]
+
+    def dot(self, u: Field, v: Field) -> Result:
+        """Sum of conj(u) * v; each product is rounded, their sum is exact. Collective."""
+        return self.reduce(("dot", u, v))[0]
+
+    def min(self, u: Field) -> Result:
+        """Least value; nan where any is. Collective."""
+        return self.reduce(("min", u))[0]
+
+    def max(self, u: Field) -> Result:
+        """Greatest value; nan where any is. Collective."""
+        return self.reduce(("max", u))[0]
+
+    def argmin(self, u: Field) -> tuple[Result, tuple[int, ...]]:
+        """Least value and its global index, the first in row-major order. Collective."""
+        return self.reduce(("argmin", u))[0]
+
+    def argmax(self, u: Field) -> tuple[Result, tuple[int, ...]]:
+        """Greatest value and its global index, the first in row-major order. Collective."""
+        return self.reduce(("argmax", u))[0]
+
+    def norm(self, u: Field, order: float = 2) -> float:
+        """Norm of order 1, 2 or inf over all values. Collective. Raises InputError for another order."""
+        names = {1: "norm1", 2: "norm2", float("inf"): "norminf"}
+        if order not in names:
+            raise InputError(f"norm of order {order}: 1, 2 or float('inf') are possible")
+        return self.reduce((names[order], u))[0]
