@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hpcframe.errors import HpcframeError, InputError
 
+BYTES_A_CALL = 2**30  # Linux writes no more than 2 GiB in one call, and some file systems fail before
 ELSEWHERE = "give a path in a folder that exists and that you may write to"
 NO_ROOM = "free space there, or write to another disk"
 
@@ -40,6 +41,13 @@ def explained(path: Path) -> Iterator[None]:
         kind, remedy = REMEDIES.get(error.errno or 0, (HpcframeError, ""))
         reason = os.strerror(error.errno) if remedy and error.errno else str(error)
         raise kind(f"{path}: {reason}" + f": {remedy}" * bool(remedy)) from error
+
+
+def write_at(file: int, data: memoryview, position: int) -> None:
+    """Write all bytes of `data` at a position of an open file. Not collective. Raises OSError."""
+    while data:
+        written = os.pwrite(file, data[:BYTES_A_CALL], position)
+        data, position = data[written:], position + written
 
 
 def partial_name(path: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ from hpcframe.errors import InputError, nearest
 from hpcframe.files import explained, partial_name
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.field import Field
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A file being written: its final path, its path until then, and where each field's values begin (bytes)."""
+
+    path: Path
+    partial: Path
+    offsets: dict[str, int]
 
 
 def save(
@@ -44,23 +54,17 @@ def save(
         HpcframeError: the file could not be written, on whatever rank that was. All ranks raise; nothing is left.
     """
     grid = _first(fields).grid
-    comm = grid.comm
-    place: tuple[Path, dict[str, int]] | None = None
+    draft = None
     with ExitStack() as cleaning:
-        with collectively(comm, f"saving {path}"):
+        with collectively(grid.comm, f"saving {path}"):
             _check(fields)
-            if comm.rank == 0:
-                target = _target(path)
-                partial = partial_name(target)
-                cleaning.callback(partial.unlink, missing_ok=True)  # once it is renamed, it is missing
-                with explained(target):
-                    offsets = lay_out(partial, fields, grid.time if time is None else time, attributes or {})
-                place = partial, offsets
-        _write(comm, comm.bcast(place), fields)
-        with collectively(comm, f"saving {path}"):
-            if comm.rank == 0:
-                with explained(target):
-                    partial.replace(target)
+            if grid.rank == 0:
+                draft = _draft(path, fields, grid.time if time is None else time, attributes or {}, cleaning)
+        draft = grid.comm.bcast(draft)
+        _write(grid.comm, draft, fields)
+        with collectively(grid.comm, f"saving {draft.path}"), explained(draft.path):
+            if grid.rank == 0:
+                draft.partial.replace(draft.path)
 
 
 def load(path: str | os.PathLike[str], *fields: Field) -> dict[str, Any]:
@@ -111,31 +115,39 @@ def _check(fields: Sequence[Field]) -> None:
             raise InputError(f"a dataset cannot be named '{field.name}' (coordinates are: {', '.join(COORDINATES)})")
 
 
-def _target(path: str | os.PathLike[str]) -> Path:
+def _draft(
+    path: str | os.PathLike[str],
+    fields: Sequence[Field],
+    time: float,
+    attributes: Mapping[str, Any],
+    cleaning: ExitStack,
+) -> Draft:
+    """Make the file under a temporary name, which `cleaning` removes if it is still there. Not collective."""
     target = Path(path).resolve()
     if not target.parent.is_dir():
         raise InputError(f"{target}: there is no folder {target.parent}; make it, or give another path")
     if target.is_dir():
         raise InputError(f"{target} is a folder; give the name of a file")
-    return target
+    partial = partial_name(target)
+    cleaning.callback(partial.unlink, missing_ok=True)
+    with explained(target):
+        return Draft(target, partial, lay_out(partial, fields, time, attributes))
 
 
-def _write(comm: MPI.Intracomm, place: tuple[Path, dict[str, int]] | None, fields: Sequence[Field]) -> None:
-    """Write the values of the fields to their places in the file that rank 0 made. Collective."""
-    assert place is not None
-    path, offsets = place
+def _write(comm: MPI.Intracomm, draft: Draft, fields: Sequence[Field]) -> None:
+    """Write the values of the fields to their places. Collective."""
     with ExitStack() as closing:
-        with collectively(comm, f"opening {path}"), explained(path):
-            if list(offsets) != [field.name for field in fields]:
-                raise InputError(f"rank 0 saves the fields {', '.join(offsets)}; give the same fields on every rank")
-            file = os.open(path, os.O_WRONLY)
+        with collectively(comm, f"opening {draft.path}"), explained(draft.path):
+            if list(draft.offsets) != [field.name for field in fields]:
+                raise InputError(f"rank 0 saves {', '.join(draft.offsets)}; give the same fields on every rank")
+            file = os.open(draft.partial, os.O_WRONLY)
             closing.callback(os.close, file)
             buffer = np.empty(max(map(slab_bytes, fields)), np.uint8)
         for field in fields:
             slab = to_slab(field, buffer)
-            with collectively(comm, f"writing field '{field.name}'"), explained(path):
-                write_slab(file, slab, field, offsets[field.name])
-        with collectively(comm, f"writing {path} to disk"), explained(path):
+            with collectively(comm, f"writing field '{field.name}'"), explained(draft.path):
+                write_slab(file, slab, field, draft.offsets[field.name])
+        with collectively(comm, f"writing {draft.path} to disk"), explained(draft.path):
             os.fsync(file)
 
 
@@ -155,10 +167,9 @@ def _dataset(file: h5py.File, field: Field) -> h5py.Dataset:
     """The dataset of a field, found to fit it."""
     if field.frozen:
         raise InputError(f"field '{field.name}' is frozen and cannot be loaded")
-    names = [name for name in file if isinstance(file[name], h5py.Dataset)]
-    if field.name not in names:
-        raise InputError(f"{file.filename} has no dataset '{field.name}'{nearest(field.name, names)}")
-    dataset = file[field.name]
+    dataset = file.get(field.name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise InputError(f"{file.filename} has no dataset '{field.name}'{nearest(field.name, file)}")
     if dataset.shape != field.shape or not np.can_cast(dataset.dtype, field.dtype, "same_kind"):
         raise InputError(
             f"{file.filename}: dataset '{field.name}' is {dataset.dtype} of shape {dataset.shape}, "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from hpcframe.checkpoint.sparse import SparseFile
 from hpcframe.errors import InputError
 from hpcframe.version import version
 
@@ -36,9 +37,12 @@ def lay_out(path: Path, fields: Sequence[Field], time: float, attributes: Mappin
         InputError: an attribute that HDF5 cannot hold, or of a name that hpcframe uses.
         OSError: the file cannot be written.
     """
-    with h5py.File(path, "x", locking=False, alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as file:
+    memory = SparseFile()
+    with h5py.File(memory, "w", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as file:
         _describe(file, fields[0].grid, time, attributes)
-        return {field.name: _allocate(file, field) for field in fields}
+        offsets = {field.name: _allocate(file, field) for field in fields}
+    memory.copy_to(path)
+    return offsets
 
 
 def dimensions(field: Field) -> list[str]:
@@ -67,6 +71,7 @@ def _allocate(file: h5py.File, field: Field) -> int:
     properties.set_layout(h5py.h5d.CONTIGUOUS)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)  # the same bytes whenever the file is made
     kind, space = h5py.h5t.py_create(field.dtype, logical=True), h5py.h5s.create_simple(field.shape)
     dataset = h5py.Dataset(h5py.h5d.create(file.id, field.name.encode(), kind, space, properties))
     for axis, name in enumerate(dimensions(field)):

@@ -2,13 +2,12 @@
 
 Two phases, as in collective MPI-IO (Thakur, Gropp and Lusk, "Data sieving and collective I/O in ROMIO", 1999): the
 ranks first exchange their blocks for slabs of whole planes of the first grid axis, and then each writes its slab at
-its place. A plane belongs to one rank, so no two ranks write the same bytes, and a slab is one run of bytes a component.
+its place. A plane belongs to one rank, so no two ranks write the same bytes; a slab is one run of bytes a component.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,12 +17,11 @@ import numpy.typing as npt
 from mpi4py import MPI
 from mpi4py.util.dtlib import from_numpy_dtype
 
+from hpcframe.files import write_at
 from hpcframe.grid.decomposition import Axes, Block, cuts
 
 if TYPE_CHECKING:
     from hpcframe.grid.field import Field
-
-BYTES_A_CALL = 2**30  # Linux and some file systems write no more than 2 GiB in one call
 
 
 def planes(field: Field, rank: int) -> slice:
@@ -68,13 +66,7 @@ def write_slab(file: int, slab: npt.NDArray, field: Field, offset: int) -> None:
     row_bytes = math.prod(field.shape[len(field.components) + 1 :]) * field.dtype.itemsize
     first = planes(field, field.grid.rank).start
     for component, run in enumerate(slab.reshape(count, -1).view(np.uint8)):
-        _write(file, memoryview(run), offset + (component * rows + first) * row_bytes)
-
-
-def _write(file: int, data: memoryview, position: int) -> None:
-    while data:
-        written = os.pwrite(file, data[:BYTES_A_CALL], position)
-        data, position = data[written:], position + written
+        write_at(file, run.data, offset + (component * rows + first) * row_bytes)
 
 
 def _in_block(field: Field, rows: slice) -> Block:
@@ -100,9 +92,7 @@ def _components(field: Field) -> Block:
 def _pieces(dtype: np.dtype, shape: Axes, blocks: list[Block]) -> Iterator[tuple[list[int], list[MPI.Datatype]]]:
     """For each block of a contiguous array 1 and its MPI datatype; 0 and any datatype where it is empty."""
     counts = [int(all(part.stop > part.start for part in block)) for block in blocks]
-    kinds = [
-        _piece(dtype, shape, block) if count else MPI.BYTE for block, count in zip(blocks, counts, strict=True)
-    ]
+    kinds = [_piece(dtype, shape, block) if count else MPI.BYTE for block, count in zip(blocks, counts, strict=True)]
     try:
         yield counts, kinds
     finally:

@@ -1,0 +1,56 @@
+"""The end of a run that failed: one report, from one rank, and nobody left waiting."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+
+from mpi4py import MPI
+
+from hpcframe.errors import HpcframeError, InputError, RemoteError
+
+DONE, FAILED, WRONG_INPUT = 0, 1, 2  # exit codes
+PATIENCE = 1.0  # s that a rank waits for all others to fail too
+STAGGER, LONGEST = 0.05, 2.0  # s a rank, s at most: the first to report ends the job before the next one does
+
+
+def end_job(comm: MPI.Intracomm, error: BaseException) -> int:
+    """Report an error and see that every rank ends within five seconds. Called by each rank that fails.
+
+    Where all ranks fail, one reports and all return the exit code. Where some do, others may wait for messages that
+    never come, so the first to report aborts the job.
+    """
+    code = WRONG_INPUT if isinstance(error, InputError) else FAILED
+    if _all_failed(comm):
+        origin = comm.size if isinstance(error, RemoteError) else comm.rank
+        reporter = comm.allreduce(origin, MPI.MIN)
+        if comm.rank == reporter % comm.size:
+            _report(comm, error)
+        return int(comm.allreduce(code, MPI.MAX))
+    time.sleep(min(comm.rank * STAGGER, LONGEST))
+    _report(comm, error)
+    comm.Abort(code)
+    return code
+
+
+def _all_failed(comm: MPI.Intracomm) -> bool:
+    request = comm.Ibarrier()
+    deadline = time.monotonic() + PATIENCE
+    while not request.Test():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _report(comm: MPI.Intracomm, error: BaseException) -> None:
+    """What hpcframe says on purpose is a message to the user; anything else is shown with its traceback."""
+    if isinstance(error, HpcframeError):
+        text = f"hpcframe: {error}\n"
+    else:
+        where = f"rank {comm.rank} of {comm.size} on {MPI.Get_processor_name()}"
+        text = f"hpcframe: {where} failed:\n{''.join(traceback.format_exception(error))}"
+    sys.stdout.flush()
+    sys.stderr.write(text)
+    sys.stderr.flush()

@@ -1,0 +1,68 @@
+"""When things happen in a run: pure functions of step numbers, so that every rank decides the same."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hpcframe.errors import InputError
+from hpcframe.simulation.schema import OutputSection, TimeSection
+
+ROWS = 100  # of diagnostics.csv, unless [monitor] says otherwise
+ROUNDING = 1e-9  # relative: an end time that is a whole number of steps but for rounding takes no step more
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The time steps of a run: how many, and how long each is (s)."""
+
+    count: int
+    dt: float
+
+
+def choose_steps(section: TimeSection, stable_dt: float) -> Steps:
+    """Time steps from [time] and the model's largest stable step (s).
+
+    With an end time, the step is shortened so that the last one ends there.
+
+    Raises:
+        InputError: a dt longer than the stable one, or no dt where the model has no limit of its own.
+    """
+    if section.dt is not None:
+        dt = section.dt
+        if dt > stable_dt * (1 + ROUNDING):
+            raise InputError(
+                f"[time] dt: {dt:g} s is not stable, the limit on this grid is {stable_dt:g} s; "
+                f"give a smaller dt, or cfl (a share of the limit) instead"
+            )
+    elif math.isfinite(stable_dt) and stable_dt > 0:
+        dt = (section.cfl or 1.0) * stable_dt
+    else:
+        raise InputError(f"[time] cfl: the model's stable time step is {stable_dt:g} s here; give dt (s) instead")
+    if section.steps is not None:
+        return Steps(section.steps, dt)
+    assert section.end_time is not None
+    count = math.ceil(section.end_time / dt * (1 - ROUNDING))
+    return Steps(count, section.end_time / count if count else dt)
+
+
+def output_interval(section: OutputSection, steps: Steps) -> int:
+    """Steps between outputs; 0 where only the end is written."""
+    if section.every_time:
+        return max(1, round(section.every_time / steps.dt))
+    return section.every_steps
+
+
+def diagnostics_interval(every_steps: int, steps: Steps) -> int:
+    """Steps between rows of diagnostics.csv."""
+    return every_steps or max(1, math.ceil(steps.count / ROWS))
+
+
+def is_due(step: int, interval: int, last: int) -> bool:
+    """Whether something done every `interval` steps, and at the last, is done after this step."""
+    return step == last or (interval > 0 and step % interval == 0)
+
+
+def next_due(step: int, intervals: tuple[int, ...], last: int) -> int:
+    """The first step after `step` at which something is due."""
+    return min([last, *((step // interval + 1) * interval for interval in intervals if interval > 0)])
