@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from hpcframe.stencils.exact import LIMBS, deposit, deposit_integers, exact_integer, normalise, to_float, to_int, to_mean
+from hpcframe.stencils.exact import (
+    LIMBS,
+    deposit,
+    deposit_integers,
+    exact_integer,
+    normalise,
+    to_float,
+    to_int,
+    to_mean,
+)
 
 LARGEST = np.finfo(np.float64).max
 SMALLEST = 2.0**-1074

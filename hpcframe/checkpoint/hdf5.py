@@ -56,13 +56,13 @@ def save(
     grid = _first(fields).grid
     draft = None
     with ExitStack() as cleaning:
-        with collectively(grid.comm, f"saving {path}"):
+        with collectively(grid.comm, "laying out the file"):
             _check(fields)
             if grid.rank == 0:
                 draft = _draft(path, fields, grid.time if time is None else time, attributes or {}, cleaning)
         draft = grid.comm.bcast(draft)
         _write(grid.comm, draft, fields)
-        with collectively(grid.comm, f"saving {draft.path}"), explained(draft.path):
+        with collectively(grid.comm, "renaming the file"), explained(draft.path):
             if grid.rank == 0:
                 draft.partial.replace(draft.path)
 
@@ -137,7 +137,7 @@ def _draft(
 def _write(comm: MPI.Intracomm, draft: Draft, fields: Sequence[Field]) -> None:
     """Write the values of the fields to their places. Collective."""
     with ExitStack() as closing:
-        with collectively(comm, f"opening {draft.path}"), explained(draft.path):
+        with collectively(comm, "opening the file"), explained(draft.path):
             if list(draft.offsets) != [field.name for field in fields]:
                 raise InputError(f"rank 0 saves {', '.join(draft.offsets)}; give the same fields on every rank")
             file = os.open(draft.partial, os.O_WRONLY)
@@ -147,7 +147,7 @@ def _write(comm: MPI.Intracomm, draft: Draft, fields: Sequence[Field]) -> None:
             slab = to_slab(field, buffer)
             with collectively(comm, f"writing field '{field.name}'"), explained(draft.path):
                 write_slab(file, slab, field, draft.offsets[field.name])
-        with collectively(comm, f"writing {draft.path} to disk"), explained(draft.path):
+        with collectively(comm, "writing to disk"), explained(draft.path):
             os.fsync(file)
 
 

@@ -32,6 +32,7 @@ class CartesianGrid:
         comm: hpcframe's own duplicate of the communicator; `rank` and `size` are those of the original.
         decomposition, layout, coordinates: the cut; blocks along each axis; this rank's block among them.
         block: the slice of the grid that this rank owns.
+        seconds: time (s) this rank spent in compiled loops, and waiting for halos.
         time: simulated time (s), which boundary conditions may depend on. Logically collective.
     """
 
@@ -83,6 +84,7 @@ class CartesianGrid:
         self.coordinates = self.decomposition.coordinates(self.rank)
         self.block = self.decomposition.block(self.rank)
         self.time = 0.0
+        self.seconds = {"compute": 0.0, "wait": 0.0}
         self._plans: dict[Any, HaloExchange] = {}
 
     def _lengths(self, name: str, given: Sequence[float] | None, default: float) -> tuple[float, ...]:

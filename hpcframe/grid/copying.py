@@ -20,9 +20,6 @@ from numba.extending import intrinsic
 
 from hpcframe.compilation import compile_once_a_node
 from hpcframe.grid.communicator import Communicator
-from hpcframe.grid.decomposition import Block
-
-# A row of either table: to, from, counts of four axes, then the strides of the first three (of both sides of a copy).
 
 
 @intrinsic
@@ -38,33 +35,54 @@ def _move(typingctx: Any, target: Any, source: Any, word: Any) -> Any:
     return types.void(types.int64, types.int64, word), generate
 
 
+# A row of a copy's table: addresses to and from, counts of four axes, strides (bytes) of the first three to and from.
+# A row of a mirror's: positions to and from, counts of four axes, strides of all to and from, the axis of layers.
+
+
 def _copy_words(word: Any) -> Callable[[npt.NDArray], None]:
     size = np.dtype(word).itemsize
     one = word(1)
 
     def copy(table: npt.NDArray) -> None:
         for row in range(table.shape[0]):
-            for a in range(table[row, 2]):
-                for b in range(table[row, 3]):
-                    for c in range(table[row, 4]):
-                        target = table[row, 0] + a * table[row, 6] + b * table[row, 7] + c * table[row, 8]
-                        source = table[row, 1] + a * table[row, 9] + b * table[row, 10] + c * table[row, 11]
-                        for d in range(table[row, 5]):
+            to, origin = table[row, 0], table[row, 1]
+            n0, n1, n2, n3 = table[row, 2], table[row, 3], table[row, 4], table[row, 5]
+            for a in range(n0):
+                for b in range(n1):
+                    target = to + a * table[row, 6] + b * table[row, 7]
+                    source = origin + a * table[row, 9] + b * table[row, 10]
+                    for _ in range(n2):
+                        # Rows of a thin face of the last axis are a few words: no loop with its set-up for those.
+                        _move(target, source, one)
+                        if n3 > 1:
+                            _move(target + size, source + size, one)
+                        for d in range(2, n3):
                             _move(target + d * size, source + d * size, one)
+                        target += table[row, 8]
+                        source += table[row, 11]
 
     return copy
 
 
-def _mirror(flat: npt.NDArray, table: npt.NDArray, signs: npt.NDArray, shifts: npt.NDArray) -> None:
+def _mirror(
+    flat: npt.NDArray, table: npt.NDArray, signs: npt.NDArray, shifts: npt.NDArray, slopes: npt.NDArray
+) -> None:
     for row in range(table.shape[0]):
-        sign, shift = signs[row], shifts[row]
+        sign, shift, slope, layered = signs[row], shifts[row], slopes[row], table[row, 14]
         for a in range(table[row, 2]):
             for b in range(table[row, 3]):
                 for c in range(table[row, 4]):
-                    at = a * table[row, 6] + b * table[row, 7] + c * table[row, 8]
-                    target, source = table[row, 0] + at, table[row, 1] + at
-                    for d in range(table[row, 5]):
-                        flat[target + d] = sign * flat[source + d] + shift
+                    target = table[row, 0] + a * table[row, 6] + b * table[row, 7] + c * table[row, 8]
+                    source = table[row, 1] + a * table[row, 10] + b * table[row, 11] + c * table[row, 12]
+                    if layered == 3:
+                        for d in range(table[row, 5]):
+                            at = target + d * table[row, 9]
+                            flat[at] = sign * flat[source + d * table[row, 13]] + (shift + d * slope)
+                    else:
+                        layer = b if layered == 1 else c
+                        constant = shift + layer * slope
+                        for d in range(table[row, 5]):
+                            flat[target + d] = sign * flat[source + d] + constant
 
 
 class Copies:
@@ -95,24 +113,29 @@ def _copy_row(to: npt.NDArray, origin: npt.NDArray, word: int) -> tuple[int, ...
 
 
 def compile_mirror(dtype: np.dtype, shared: Communicator) -> Callable[..., None]:
-    """mirror(flat, table, signs, shifts): ghost = sign * inside + shift for each row of the table. Collective."""
+    """mirror(flat, table, signs, shifts, slopes): for each row of the table and layer m of it
+    ghost = sign * inside + (shift + m * slope). Collective."""
     kind = numba.from_dtype(dtype)
-    signature = f"void({kind}[::1], int64[:, ::1], {kind}[::1], {kind}[::1])"
+    signature = f"void({kind}[::1], int64[:, ::1], {kind}[::1], {kind}[::1], {kind}[::1])"
     return compile_once_a_node(_mirror, signature, shared.node, inspect.getsource(_mirror))
 
 
-def mirror_table(array: npt.NDArray, flat: npt.NDArray, layers: Sequence[tuple[Block, Block]]) -> npt.NDArray:
-    """Rows for a field's local array of four axes, `flat` its storage in one axis; layers are (ghost, inside)."""
+def mirror_table(flat: npt.NDArray, regions: Sequence[tuple[npt.NDArray, npt.NDArray, int]]) -> npt.NDArray:
+    """A row a region of a field whose storage in one axis is `flat`.
+
+    Regions are (ghost, inside, axis): views of four axes, of which `axis` counts layers from the wall on both sides.
+    """
     start = flat.ctypes.data
-    rows = [_mirror_row(array[to], array[origin], start) for to, origin in layers]
-    return np.array(rows, dtype=np.int64).reshape(len(rows), 9)
+    rows = [
+        (_position(to, start), _position(at, start), *to.shape, *_strides(to), *_strides(at), axis)
+        for to, at, axis in regions
+    ]
+    return np.array(rows, dtype=np.int64).reshape(len(rows), 15)
 
 
-def _mirror_row(to: npt.NDArray, origin: npt.NDArray, start: int) -> tuple[int, ...]:
-    strides = tuple(stride // to.itemsize for stride in to.strides[:3])
-    return (
-        (to.ctypes.data - start) // to.itemsize,
-        (origin.ctypes.data - start) // to.itemsize,
-        *to.shape,
-        *strides,
-    )
+def _position(array: npt.NDArray, start: int) -> int:
+    return (array.ctypes.data - start) // array.itemsize
+
+
+def _strides(array: npt.NDArray) -> tuple[int, ...]:
+    return tuple(stride // array.itemsize for stride in array.strides)

@@ -39,35 +39,44 @@ class Wall:
     def condition(self) -> Condition:
         return self.field.boundary[self.axis, int(self.upper)]
 
-    def layer(self, distance: int) -> Block:
-        """The layer this far beyond the outermost interior point (negative: inside, -1 is that point)."""
-        at = self._start + self._count + distance if self.upper else self._start - 1 - distance
+    def _layers(self, first: int, count: int) -> Block:
+        """Consecutive layers, the nearest to the wall first, from a distance beyond the outermost point (-1 is that
+        point itself), outwards for ghosts and inwards for what they mirror."""
+        outwards = 1 if (first >= 0) == self.upper else -1
+        at = self._start + self._count + first if self.upper else self._start - 1 - first
+        stop = at + outwards * count
         block = list(self._ghost)
-        block[self.axis] = slice(at, at + 1)
+        block[self.axis] = slice(at, stop if stop >= 0 else None, outwards)
         return tuple(block)
 
-    def layers(self) -> list[tuple[Block, Block]]:
-        """(ghost, inside) pairs from the wall outwards; the wall runs through the outermost point if staggered."""
-        return [(self.layer(m), self.layer(-1 - m - self.staggered)) for m in range(self.width)]
+    @property
+    def ghost(self) -> Block:
+        """The halo layers, from the wall outwards."""
+        return self._layers(0, self.width)
 
-    def outermost(self) -> tuple[Block, Block]:
-        return self.layer(-1), self.layer(-1)
+    @property
+    def inside(self) -> Block:
+        """The layers that they mirror, from the wall inwards; the wall runs through the outermost point if staggered."""
+        return self._layers(-1 - self.staggered, self.width)
 
-    def mirror(self, time: float) -> tuple[list[float], list[complex]]:
-        """Sign and shift for each layer: ghost = sign * inside + shift."""
+    @property
+    def outermost(self) -> Block:
+        """The outermost interior layer."""
+        return self._layers(-1, 1)
+
+    def mirror(self, time: float) -> tuple[float, complex, complex]:
+        """sign, shift and slope: layer m is sign * inside + (shift + m * slope)."""
         condition = self.condition
         if isinstance(condition, Dirichlet):
-            value = _at(condition.value, time)
-            return [-1.0] * self.width, [2 * value] * self.width
+            return -1.0, 2 * _at(condition.value, time), 0.0
         assert isinstance(condition, Neumann)
-        spacing = self.field.grid.spacing[self.axis]
-        gradient = _at(condition.gradient, time)
-        # The pair of points is 2m+1 half spacings apart, or 2m+2 where a point lies on the wall.
-        return [1.0] * self.width, [gradient * (2 * m + 1 + self.staggered) * spacing for m in range(self.width)]
+        # A pair of points is 2m+1 half spacings apart, or 2m+2 where a point lies on the wall.
+        rise = _at(condition.gradient, time) * self.field.grid.spacing[self.axis]
+        return 1.0, rise * (1 + self.staggered), 2 * rise
 
-    def pinned(self, time: float) -> tuple[list[float], list[complex]]:
+    def pinned(self, time: float) -> tuple[float, complex, complex]:
         """The same for the point on the wall itself, which takes the wall's value."""
-        return [0.0], [_at(self.condition.value, time)]  # type: ignore[union-attr]
+        return 0.0, _at(self.condition.value, time), 0.0  # type: ignore[union-attr]
 
     def depends_on_time(self) -> bool:
         condition = self.condition
@@ -75,21 +84,14 @@ class Wall:
 
     def fill(self, time: float) -> None:
         """Let the user's function fill the region."""
-        ghost = [layer for layer, _ in self.layers()]
-        inside = [layer for _, layer in self.layers()]
-        side = Side(self._stacked(ghost), self._stacked(inside), self._coordinates(), time, self.axis, self.upper)
+        views = (self._view(self.ghost), self._view(self.inside))
+        side = Side(*views, self._coordinates(), time, self.axis, self.upper)
         self.condition(side)  # type: ignore[operator]  # the constructor of Walls has sorted the others out
 
-    def _stacked(self, layers: Sequence[Block]) -> npt.NDArray:
-        """A view of consecutive layers, the normal first and outwards, components last."""
-        array = self.field.local_data
+    def _view(self, block: Block) -> npt.NDArray:
+        """Layers with the normal first and components last."""
         lead = len(self.field.components)
-        first, last = layers[0][self.axis].start, layers[-1][self.axis].start
-        step = 1 if last >= first else -1
-        stop = last + step
-        block = list(layers[0])
-        block[self.axis] = slice(first, stop if stop >= 0 else None, step)
-        view = np.moveaxis(array[(..., *block)], lead + self.axis, 0)
+        view = np.moveaxis(self.field.local_data[(..., *block)], lead + self.axis, 0)
         return np.moveaxis(view, range(1, lead + 1), range(-lead, 0)) if lead else view
 
     def _coordinates(self) -> tuple[npt.NDArray, ...]:
@@ -122,17 +124,20 @@ class _Mirrored:
         self._walls = walls
         self._outermost = outermost
         self._flat = field.storage
-        lead = (slice(None),) + (slice(0, 1),) * (3 - field.grid.ndim)
-        layers = [pair for wall in walls for pair in ([wall.outermost()] if outermost else wall.layers())]
-        self._table = mirror_table(field.four_axes, self._flat, [(lead + to, lead + at) for to, at in layers])
+        self._table = mirror_table(self._flat, [self._region(wall) for wall in walls])
         self._timed = any(wall.depends_on_time() for wall in walls)
         self._factors = self._factors_at(field.grid.time)
 
-    def _factors_at(self, time: float) -> tuple[npt.NDArray, npt.NDArray]:
-        pairs = [wall.pinned(time) if self._outermost else wall.mirror(time) for wall in self._walls]
-        signs = [sign for pair in pairs for sign in pair[0]]
-        shifts = [shift for pair in pairs for shift in pair[1]]
-        return np.array(signs, self._flat.dtype), np.array(shifts, self._flat.dtype)
+    def _region(self, wall: Wall) -> tuple[npt.NDArray, npt.NDArray, int]:
+        missing = 3 - wall.field.grid.ndim
+        lead = (slice(None),) + (slice(0, 1),) * missing
+        to, at = (wall.outermost,) * 2 if self._outermost else (wall.ghost, wall.inside)
+        array = wall.field.four_axes
+        return array[lead + to], array[lead + at], 1 + missing + wall.axis
+
+    def _factors_at(self, time: float) -> list[npt.NDArray]:
+        factors = [wall.pinned(time) if self._outermost else wall.mirror(time) for wall in self._walls]
+        return [np.array(column, self._flat.dtype) for column in zip(*factors, strict=True)]
 
     def fill(self, time: float) -> None:
         if self._timed:

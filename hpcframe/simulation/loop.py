@@ -57,8 +57,7 @@ class Run:
         self.bandwidth = measure(self.grid)
         self.step = 0
         self.stopped_by = 0
-        self.norms: dict[str, Any] = {}
-        self._output = Output(self.directory, self.grid)
+        self.output = Output(self.directory, self.grid)
         self._every_output = output_interval(configuration.output, self.steps)
         self._every_row = diagnostics_interval(configuration.monitor.every_steps, self.steps)
         self.timing.set_up = time.perf_counter() - self.timing.begun
@@ -114,9 +113,9 @@ class Run:
         self.timing.diagnostics += time.perf_counter() - begin
         begin = time.perf_counter()
         if (first and self._every_output) or (not first and is_due(self.step, self._every_output, last)):
-            self._output.write(self.step, self.time, self.chosen_fields())
+            self.output.write(self.step, self.time, self.chosen_fields())
         if first and self.steps.count == 0 and not self._every_output:
-            self._output.write(self.step, self.time, self.chosen_fields())
+            self.output.write(self.step, self.time, self.chosen_fields())
         self.timing.output += time.perf_counter() - begin
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import pkgutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -113,30 +114,11 @@ def _count(field: Field) -> int:
     return count
 
 
-def shipped_models() -> dict[str, str]:
-    """Names of the kernels that come with hpcframe, and the first line of what each says of itself."""
-    folder = Path(_kernels_folder())
-    return {path.stem: _first_line(path) for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
+def shipped_models() -> list[str]:
+    """Names of the kernels that come with hpcframe. Not collective."""
+    import hpcframe.kernels
 
-
-def _kernels_folder() -> str:
-    specification = importlib.util.find_spec("hpcframe.kernels")
-    if specification is None or not specification.submodule_search_locations:
-        raise InputError("hpcframe.kernels is not installed: install hpcframe again (pip install .)")
-    return next(iter(specification.submodule_search_locations))
-
-
-def sample_configuration(name: str) -> str:
-    """The commented sim.toml of a shipped kernel. Raises InputError for an unknown name."""
-    samples = {path.stem: path for path in Path(_kernels_folder()).glob("*.toml")}
-    if name not in samples:
-        raise InputError(f"no sample '{name}'{nearest(name, sorted(samples))}")
-    return samples[name].read_text(encoding="utf-8")
-
-
-def _first_line(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8").lstrip().removeprefix('"""').splitlines()
-    return lines[0].removesuffix('"""') if lines else ""
+    return sorted(name for _, name, _ in pkgutil.iter_modules(hpcframe.kernels.__path__))
 
 
 def find_model(name: str) -> type[Model]:

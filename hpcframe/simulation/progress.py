@@ -54,7 +54,7 @@ class Lines:
 class Bar:
     """A live bar: steps, rate, time left."""
 
-    def __init__(self, steps: int, width: int) -> None:
+    def __init__(self, steps: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
         from rich.text import Text
@@ -63,13 +63,11 @@ class Bar:
             def render(self, task: Any) -> Text:
                 return Text(f"{task.speed:,.0f} steps/s" if task.speed else "compiling", style="cyan")
 
-        # Ranks write to a pipe that the launcher empties onto the terminal, hence the force.
-        console = Console(force_terminal=True, width=width, file=sys.stdout)
         columns = (
             TextColumn("  "), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} steps"), Rate(),
             TimeRemainingColumn(compact=True), TextColumn("left"),
         )  # fmt: skip
-        self._progress = Progress(*columns, console=console, refresh_per_second=5)
+        self._progress = Progress(*columns, console=Console(), refresh_per_second=5)
         self._task = self._progress.add_task("", total=steps)
         self._progress.start()
 
@@ -83,14 +81,13 @@ class Bar:
 def show_progress(steps: int, rank: int) -> Progress:
     """The progress of a run of that many steps. Not collective.
 
-    `hpcframe run` sets HPCFRAME_TERMINAL to the width of its terminal, since a rank cannot see it.
+    A rank sees a pipe, not the terminal behind its launcher; `hpcframe run` says in TTY_COMPATIBLE and COLUMNS, which
+    rich heeds, what is there.
     """
     if rank or not steps:
         return Silent()
-    width = os.environ.get("HPCFRAME_TERMINAL", "")
-    if width.isdigit():
-        return Bar(steps, int(width))
-    return Bar(steps, 80) if sys.stdout.isatty() else Lines(steps)
+    terminal = os.environ.get("TTY_COMPATIBLE", str(int(sys.stdout.isatty())))
+    return Bar(steps) if terminal == "1" else Lines(steps)
 
 
 def _clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Requests to stop that come from outside: Ctrl-C, SIGTERM."""
+"""Requests to stop that come from outside: Ctrl-C, SIGTERM, and SIGUSR1, which is what launchers pass on."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 import signal
 from types import FrameType
 
-WATCHED = (signal.SIGINT, signal.SIGTERM)
+WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequest:
     """Whether this process was asked to stop. The run looks at it between steps and stops on all ranks at once."""
 
     def __init__(self) -> None:
-        """Takes over SIGINT and SIGTERM; for a program that owns its process. Not collective."""
+        """Takes over SIGINT, SIGTERM and SIGUSR1; for a program that owns its process. Not collective."""
         self.signal = 0
         for number in WATCHED:
             signal.signal(number, self._note)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,6 +184,7 @@ class Sweep:
     def __init__(self, grid: CartesianGrid, fields: Mapping[str, Field], call: Call, reads: Mapping[Field, Reads]) -> None:
         """Collective: plans the exchange, and widens halos where needed."""
         self.halo = HaloReads(grid, reads)
+        self._seconds = grid.seconds
         self.written = tuple(fields[name] for name in call.writes)
         self.generations = tuple(field.generation for field in fields.values())
         self._fields = tuple(fields.values())
@@ -195,15 +197,20 @@ class Sweep:
         """Whether the fields still have the memory that this was planned for."""
         return self.generations == tuple(field.generation for field in self._fields)
 
-    def run(self, interior: Callable[[], None] | None, borders: Callable[[], None] | None) -> None:
+    def run(self, interior: Callable[[], None], borders: Callable[[], None]) -> None:
         """Compute all points. Collective."""
         exchange = self.halo.start()
-        if interior:
+        begin = perf_counter()
+        if self.interior:
             interior()
+        between = after = perf_counter()
         if exchange:
             exchange.finish()
-        if borders:
+            after = perf_counter()
+        if self.borders:
             borders()
+        self._seconds["compute"] += perf_counter() - after + between - begin
+        self._seconds["wait"] += after - between
         for field in self.written:
             field.written()
 

@@ -1,0 +1,117 @@
+"""`python -m hpcframe.run sim.toml`: one simulation on all ranks that the launcher started.
+
+Exit codes: 0 done, 2 the input is wrong, 1 anything else, stopped by a signal included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from hpcframe.simulation.loop import Run
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line. Not collective."""
+    parser = argparse.ArgumentParser(prog="hpcframe.run", description="Run a simulation on all ranks of this job.")
+    parser.add_argument("configuration", type=Path, help="sim.toml; `hpcframe new heat` prints one")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key of the file (TOML value)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="explain what would be done, and stop")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, and return the exit code. Collective over COMM_WORLD."""
+    options = parse(arguments)
+    from mpi4py import MPI
+
+    from hpcframe.simulation.failure import end_job
+
+    world = MPI.COMM_WORLD.Dup()
+    try:
+        return _run(options, world)
+    except Exception as error:
+        return end_job(world, error)
+
+
+def _run(options: argparse.Namespace, world: MPI.Intracomm) -> int:
+    from hpcframe.grid.communicator import check_launch
+    from hpcframe.simulation.loop import Run
+    from hpcframe.simulation.planning import explain
+    from hpcframe.simulation.signals import StopRequest
+
+    check_launch(world.size)
+    configuration = _read(options, world)
+    if options.dry_run:
+        text = explain(configuration, world)
+        if world.rank == 0:
+            print(text, flush=True)
+        return 0
+    stop = StopRequest()
+    run = Run(configuration, world)
+    if world.rank == 0:
+        _announce(run)
+    run.execute(stop)
+    return _conclude(run)
+
+
+def _read(options: argparse.Namespace, world: MPI.Intracomm) -> Any:
+    """Rank 0 reads the file, so that a shared file system sees one reader."""
+    from hpcframe.grid.agreement import collectively
+    from hpcframe.simulation.configuration import load
+
+    configuration = None
+    with collectively(world, "reading the configuration"):
+        if world.rank == 0:
+            configuration = load(options.configuration, options.set)
+    return world.bcast(configuration)
+
+
+def _announce(run: Run) -> None:
+    grid = run.grid
+    print(
+        f"hpcframe: {run.configuration.simulation.name} on {' x '.join(map(str, grid.shape))} cells, "
+        f"{grid.size} rank(s) as {' x '.join(map(str, grid.layout))}, "
+        f"{run.steps.count} steps of {run.steps.dt:.4g} s",
+        flush=True,
+    )
+
+
+def _conclude(run: Run) -> int:
+    """Write the summary and the picture, and say where everything is."""
+    from hpcframe.simulation.results import describe, summarise
+    from hpcframe.simulation.summary import write_summary
+
+    summary = summarise(run)
+    if run.comm.rank == 0:
+        write_summary(run.directory / "summary.json", **summary)
+        print(describe(run, summary))
+        print(f"  result   {run.output.latest}")
+        if run.configuration.output.picture:
+            print(f"  picture  {_draw(run)}")
+        print(f"  summary  {run.directory / 'summary.json'}", flush=True)
+    return 1 if run.stopped_by else 0
+
+
+def _draw(run: Run) -> str:
+    """Results are safe by now, so a picture that cannot be drawn is a notice, not an error."""
+    from hpcframe.picture import draw
+
+    picture = run.directory / "result.png"
+    try:
+        draw(run.output.latest, picture, run.chosen_fields()[0].name)
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        return f"not drawn: {error}"
+    return str(picture)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The fields of a run over time: one HDF5 file a time, and a series that ParaView opens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcframe.checkpoint.hdf5 import save
+from hpcframe.files import explained, write_text
+from hpcframe.grid.agreement import collectively
+from hpcframe.grid.cartesian import CartesianGrid
+from hpcframe.grid.field import Field
+from hpcframe.simulation import xdmf
+
+
+class Output:
+    """Writes <directory>/output/step-<step>.h5, and series.xdmf beside them.
+
+    The series is whole at any moment, so ParaView opens that of a run that goes on or that was interrupted. Its X, Y
+    and Z are the grid's axes from last to first; complex and staggered fields are only in the HDF5 files, which
+    xarray opens with their coordinates: `xarray.open_dataset(path, engine="h5netcdf")`.
+
+    Attributes:
+        folder: where the files are.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], grid: CartesianGrid, fields: Sequence[Field]) -> None:
+        """Collective.
+
+        Args:
+            directory: the folder of the run; it is made where it is missing.
+            fields: what to write, all of this grid.
+
+        Raises:
+            InputError: on every rank, where the folder cannot be made.
+        """
+        self.folder = Path(directory) / "output"
+        self._grid = grid
+        self._fields = tuple(fields)
+        self._series: dict[int, str] = {}
+        with collectively(grid.comm, "making the output folder"), explained(self.folder):
+            if grid.rank == 0:
+                self.folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, step: int, time: float) -> Path:
+        """Write the fields as they are now; the path of the file. Collective.
+
+        Args:
+            step: number of the step; a file of the same step is replaced.
+            time: simulated time (s).
+
+        Raises:
+            HpcframeError: on every rank, where a file cannot be written; none is left half written.
+        """
+        path = self.folder / f"step-{step:07d}.h5"
+        save(path, *self._fields, attributes={"step": step}, time=time)
+        with collectively(self._grid.comm, "writing the XDMF series"):
+            if self._grid.rank == 0:
+                self._series[step] = xdmf.step(self._grid, self._fields, time, path.name)
+                write_text(self.folder / "series.xdmf", xdmf.series(self._series.values()))
+        return path

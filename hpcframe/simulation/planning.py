@@ -1,0 +1,123 @@
+"""`--dry-run`: what a run would do, without its memory and its time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mpi4py import MPI
+
+from hpcframe.grid.decomposition import decompose, largest_block, surface
+from hpcframe.grid.field import Field
+from hpcframe.grid.memory import padded_shape
+from hpcframe.simulation.assembly import build_model, conditions
+from hpcframe.simulation.configuration import Configuration, check_names, convert_parameters
+from hpcframe.simulation.initial import set_initial
+from hpcframe.simulation.model import find_model
+from hpcframe.simulation.schedule import choose_steps, output_interval
+from hpcframe.stencils.reductions import Grid
+
+SMALL = 16  # cells an axis of the grid on which the model is asked for its fields
+AFFORDABLE = 1 << 30  # bytes a process: up to that, initial values are made to find the stable step
+
+
+class _RecordingGrid(Grid):
+    """Remembers the fields that a model makes."""
+
+    def field(self, name: str, **options: Any) -> Field:
+        made = super().field(name, **options)
+        self.__dict__.setdefault("made", []).append(made)
+        return made
+
+    def fields(self, *names: str, **options: Any) -> tuple[Field, ...]:
+        return tuple(self.field(name, **options) for name in names)
+
+
+def explain(configuration: Configuration, comm: MPI.Intracomm, ranks: int | None = None) -> str:
+    """The text of a dry run. Collective over `comm`.
+
+    Args:
+        ranks: how many to plan for; those of `comm` if not given.
+
+    Raises:
+        InputError: all that a run would refuse.
+    """
+    section = configuration.grid
+    ranks = ranks or comm.size
+    plan = decompose(section.shape, configuration.boundary.periodic, [0] * ranks, section.ranks)
+    fields = _fields_of(configuration)
+    block = tuple(-(-length // parts) for length, parts in zip(plan.shape, plan.layout, strict=True))
+    memory = sum(_bytes_of(field, block) for field in fields)
+    state = sum(field.dtype.itemsize * math.prod(field.components) for field in _state(configuration, fields))
+    lines = [
+        f"model        {configuration.simulation.model}",
+        f"grid         {_product(section.shape)} cells, spacing "
+        f"{_product(f'{e / n:.4g}' for e, n in zip(section.extent, section.shape, strict=True))} m",
+        f"ranks        {ranks} as {_product(plan.layout)}: blocks of {_product(plan.smallest)} to {_product(block)} cells, "
+        f"imbalance {largest_block(plan.shape, plan.layout) * ranks / math.prod(plan.shape):.3f}",
+        f"halo         {surface(plan.shape, plan.layout, plan.periodic) * 2:,} cells sent for each layer, "
+        f"{100 * 2 * surface(plan.shape, plan.layout, plan.periodic) / math.prod(plan.shape):.2g} % of the grid",
+        f"memory       {_bytes(memory)} a rank for {len(fields)} fields, {_bytes(memory * ranks)} in all",
+        *_time_lines(configuration, comm, memory * ranks // comm.size, state * math.prod(section.shape)),
+    ]
+    return "\n".join(lines)
+
+
+def _fields_of(configuration: Configuration) -> list[Field]:
+    """The fields that the model makes, found on a small grid of the same spacing."""
+    kind = find_model(configuration.simulation.model)
+    check_names(configuration, kind.fields, kind.states())
+    section = configuration.grid
+    shape = tuple(min(SMALL, length) for length in section.shape)
+    extent = tuple(s * e / n for s, e, n in zip(shape, section.extent, section.shape, strict=True))
+    grid = _RecordingGrid(
+        shape, extent=extent, origin=section.origin, periodic=configuration.boundary.periodic, comm=MPI.COMM_SELF
+    )
+    parameters = convert_parameters(kind.Parameters, configuration.parameters, configuration.source)
+    kind(grid, parameters, lambda name: conditions(configuration, name))
+    return list(grid.__dict__.get("made", []))
+
+
+def _state(configuration: Configuration, fields: list[Field]) -> list[Field]:
+    names = find_model(configuration.simulation.model).fields
+    return [next(field for field in fields if field.name == name) for name in names]
+
+
+def _bytes_of(field: Field, block: tuple[int, ...]) -> int:
+    whole = tuple(count + 2 * width for count, width in zip(block, field.halo, strict=True))
+    padded = math.prod(padded_shape(whole, field.dtype.itemsize))
+    return padded * field.dtype.itemsize * math.prod(field.components)
+
+
+def _time_lines(configuration: Configuration, comm: MPI.Intracomm, memory: int, state: int) -> list[str]:
+    size = f"state        {_bytes(state)}: the size of an output of all fields"
+    if memory > AFFORDABLE and configuration.time.dt is None:
+        return [f"time         found at the start of a run: it takes {_bytes(memory)} a process to tell now", size]
+    stable = math.inf
+    if memory <= AFFORDABLE:
+        model = build_model(configuration, comm)
+        set_initial(model, configuration.initial)
+        stable = model.stable_dt()
+    steps = choose_steps(configuration.time, stable)
+    interval = output_interval(configuration.output, steps)
+    count = 2 + (steps.count - 1) // interval if interval and steps.count else 1
+    return [
+        f"time         {steps.count} steps of {steps.dt:.6g} s to {steps.count * steps.dt:.6g} s; the stable limit is "
+        f"{stable:.6g} s",
+        size,
+        f"output       {count} file(s) in {configuration.simulation.directory}/output",
+    ]
+
+
+def _product(values: Any) -> str:
+    return " x ".join(map(str, values))
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
+
+

@@ -1,0 +1,100 @@
+"""What a run says of itself at the end: numbers for summary.json, and a few lines for people."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from hpcframe.simulation.loop import Run
+from hpcframe.simulation.summary import machine, versions
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """The sections of summary.json, the same on every rank. Collective."""
+    grid, steps = run.grid, run.step
+    slowest, mean = _over_ranks(run, [run.timing.advance, grid.seconds["compute"], grid.seconds["wait"]])
+    return {
+        "status": _status(run),
+        "model": run.configuration.simulation.model,
+        "steps": steps,
+        "time_s": run.time,
+        "dt_s": run.steps.dt,
+        "grid": {
+            "shape": list(grid.shape),
+            "ranks": grid.size,
+            "layout": list(grid.layout),
+            "nodes": len(set(grid.shared.node_of_rank)),
+        },
+        "seconds": {
+            "total": time.perf_counter() - run.timing.begun,
+            "set_up": run.timing.set_up,
+            "first_steps": run.timing.first_chunk,
+            "advance": slowest[0],
+            "diagnostics": run.timing.diagnostics,
+            "output": run.timing.output,
+        },
+        "speed": _speed(run, slowest[0]),
+        "halo_share": mean[2] / (mean[1] + mean[2]) if mean[1] + mean[2] else 0.0,
+        "imbalance": slowest[1] / mean[1] if mean[1] else 1.0,
+        "final": final_norms(run),
+        "configuration": run.configuration.table,
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def _status(run: Run) -> str:
+    return f"stopped by {signal.Signals(run.stopped_by).name}" if run.stopped_by else "done"
+
+
+def _over_ranks(run: Run, values: list[float]) -> tuple[list[float], list[float]]:
+    """The greatest over ranks, and the mean."""
+    mine = np.array(values)
+    greatest, total = np.empty_like(mine), np.empty_like(mine)
+    run.comm.Allreduce(mine, greatest, MPI.MAX)
+    run.comm.Allreduce(mine, total, MPI.SUM)
+    return greatest.tolist(), (total / run.comm.size).tolist()
+
+
+def _speed(run: Run, seconds: float) -> dict[str, Any]:
+    """Rates without the first steps, which compile. T_eff: bytes that must move over the time they took
+    (S. Omlin, L. Rass, I. Utkin, ImplicitGlobalGrid.jl and ParallelStencil.jl, 2022)."""
+    steps = run.step - run.timing.first_steps
+    seconds -= run.timing.first_chunk
+    if steps <= 0 or seconds <= 0:
+        return {"note": "too few steps to measure", "bandwidth_GB_per_s": run.bandwidth / 1e9}
+    points = math.prod(run.grid.shape) * steps
+    effective = points * run.model.bytes_a_point() / seconds
+    return {
+        "steps_per_s": steps / seconds,
+        "GLUP_per_s": points / seconds / 1e9,
+        "T_eff_GB_per_s": effective / 1e9,
+        "bandwidth_GB_per_s": run.bandwidth / 1e9,
+        "share_of_bandwidth": effective / run.bandwidth,
+    }
+
+
+def final_norms(run: Run) -> dict[str, Any]:
+    """Norms of the state and the model's diagnostics: equal to the last bit on any number of ranks. Collective."""
+    terms: dict[str, Any] = {f"norm2({name})": ("norm2", field) for name, field in run.model.state.items()}
+    terms |= {f"norminf({name})": ("norminf", field) for name, field in run.model.state.items()}
+    terms |= run.model.diagnostics()
+    return dict(zip(terms, run.grid.reduce(*terms.values()), strict=True))
+
+
+def describe(run: Run, summary: dict[str, Any]) -> str:
+    """A few lines on what was done, how fast, and where it is."""
+    speed = summary["speed"]
+    seconds = summary["seconds"]["total"]
+    lines = [f"{summary['status']}: {run.step} steps to t = {run.time:g} s in {seconds:.1f} s on {run.grid.size} rank(s)"]
+    if "GLUP_per_s" in speed:
+        lines.append(
+            f"speed: {speed['GLUP_per_s']:.3g} GLUP/s, {speed['T_eff_GB_per_s']:.3g} GB/s of "
+            f"{speed['bandwidth_GB_per_s']:.3g} GB/s measured ({100 * speed['share_of_bandwidth']:.0f} %)"
+        )
+    return "\n".join(lines)
