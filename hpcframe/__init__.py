@@ -9,13 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hpcframe.checkpoint.hdf5 import load as load
+    from hpcframe.checkpoint.hdf5 import save as save
     from hpcframe.errors import HpcframeError as HpcframeError
     from hpcframe.errors import InputError as InputError
     from hpcframe.errors import RemoteError as RemoteError
     from hpcframe.grid.boundary import Dirichlet as Dirichlet
     from hpcframe.grid.boundary import Neumann as Neumann
     from hpcframe.grid.field import Field as Field
+    from hpcframe.simulation.model import Model as Model
+    from hpcframe.simulation.model import Parameters as Parameters
+    from hpcframe.stencils.analysis import index as index
+    from hpcframe.stencils.kernel import kernel as kernel
     from hpcframe.stencils.reductions import Grid as Grid
+    from hpcframe.stencils.reductions import reduction as reduction
+    from hpcframe.stencils.stencil import stencil as stencil
 
 _HOME = {
     "Grid": "hpcframe.stencils.reductions",
@@ -35,7 +43,7 @@ _HOME = {
     "RemoteError": "hpcframe.errors",
 }
 
-__all__ = list(_HOME)  # noqa: PLE0605
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

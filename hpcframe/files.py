@@ -52,7 +52,7 @@ def write_at(file: int, data: memoryview, position: int) -> None:
 
 def partial_name(path: Path) -> Path:
     """A name beside `path` for what is not complete yet: hidden, and used by nobody else."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    return path.with_name(f".hpcframe-{secrets.token_hex(8)}.partial")
 
 
 def write_text(path: Path, text: str) -> None:

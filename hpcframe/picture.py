@@ -131,7 +131,7 @@ def _draw_image(dataset: h5py.Dataset, axes: list[Axis]) -> Figure:
     values = _values(dataset, axes)
     across, up = axes
     height = float(np.clip(6.0 * up.length / across.length, 2.0, 8.0))
-    figure = _figure(min(6.0, height * across.length / up.length) + 1.6, height + 0.9)
+    figure = _figure(min(6.0, height * across.length / up.length) + 2.0, height + 0.9)
     panel = figure.subplots()
     image = _show(panel, values, across, up, *_colours([values]))
     figure.colorbar(image, ax=panel, pad=0.02)
@@ -140,8 +140,10 @@ def _draw_image(dataset: h5py.Dataset, axes: list[Axis]) -> Figure:
 
 def _draw_slices(dataset: h5py.Dataset, axes: list[Axis]) -> Figure:
     planes = [_values(dataset, axes, fixed) for fixed in (2, 1, 0)]
-    figure = _figure(12.0, 4.2)
-    panels = figure.subplots(1, 3)
+    widths = [axes[0].length, axes[0].length, axes[1].length]  # one scale for all, so that they can be compared
+    height = 10.0 * max(axes[1].length, axes[2].length) / sum(widths)
+    figure = _figure(12.5, float(np.clip(height, 2.0, 7.0)) + 1.4)
+    panels = figure.subplots(1, 3, width_ratios=widths)
     colours = _colours(planes)
     for panel, values, fixed in zip(panels, planes, (2, 1, 0), strict=True):
         across, up = (axis for number, axis in enumerate(axes) if number != fixed)

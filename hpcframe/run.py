@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="hpcframe.run", description="Run a simulation on all ranks of this job.")
     parser.add_argument("configuration", type=Path, help="sim.toml; `hpcframe new heat` prints one")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a key of the file (TOML value)"
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override a key of the file (TOML value)",
     )
     parser.add_argument("--dry-run", action="store_true", help="explain what would be done, and stop")
     return parser.parse_args(arguments)
@@ -35,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from hpcframe.simulation.failure import end_job
 
+    warnings.formatwarning = lambda message, *_, **__: f"hpcframe: {message}\n"
     world = MPI.COMM_WORLD.Dup()
     try:
         return _run(options, world)
@@ -106,6 +112,7 @@ def _draw(run: Run) -> str:
     from hpcframe.picture import draw
 
     picture = run.directory / "result.png"
+    assert run.output.latest is not None  # the last step is always written
     try:
         draw(run.output.latest, picture, run.chosen_fields()[0].name)
     except (ImportError, OSError, ValueError, RuntimeError) as error:

@@ -20,9 +20,7 @@ def step_1d(new, u, dx, source):
 
 @hf.stencil
 def step_2d(new, u, dx, dy, source):
-    new[0, 0] = (
-        u[0, 0] + dx * (u[1, 0] - 2.0 * u[0, 0] + u[-1, 0]) + dy * (u[0, 1] - 2.0 * u[0, 0] + u[0, -1]) + source
-    )
+    new[0, 0] = u[0, 0] + dx * (u[1, 0] - 2.0 * u[0, 0] + u[-1, 0]) + dy * (u[0, 1] - 2.0 * u[0, 0] + u[0, -1]) + source
 
 
 @hf.stencil
@@ -64,8 +62,12 @@ class Heat(hf.Model):
 
     def advance(self, steps, dt):
         step = (step_1d, step_2d, step_3d)[self.grid.ndim - 1]
-        along = {name: self.parameters.diffusivity * dt / h**2 for name, h in zip(("dx", "dy", "dz"), self.grid.spacing)}
-        self.u, self.new = step.iterate(self.new, self.u, steps=steps, dt=dt, source=self.parameters.source * dt, **along)
+        along = {
+            name: self.parameters.diffusivity * dt / h**2 for name, h in zip(("dx", "dy", "dz"), self.grid.spacing)
+        }
+        self.u, self.new = step.iterate(
+            self.new, self.u, steps=steps, dt=dt, source=self.parameters.source * dt, **along
+        )
 
     def diagnostics(self):
         return {"heat": ("integral", self.u), "least": ("min", self.u), "greatest": ("max", self.u)}

@@ -124,13 +124,13 @@ def _draft(
 ) -> Draft:
     """Make the file under a temporary name, which `cleaning` removes if it is still there. Not collective."""
     target = Path(path).resolve()
-    if not target.parent.is_dir():
-        raise InputError(f"{target}: there is no folder {target.parent}; make it, or give another path")
-    if target.is_dir():
-        raise InputError(f"{target} is a folder; give the name of a file")
-    partial = partial_name(target)
-    cleaning.callback(partial.unlink, missing_ok=True)
     with explained(target):
+        if not target.parent.is_dir():
+            raise InputError(f"{target}: there is no folder {target.parent}; make it, or give another path")
+        if target.is_dir():
+            raise InputError(f"{target} is a folder; give the name of a file")
+        partial = partial_name(target)
+        cleaning.callback(partial.unlink, missing_ok=True)
         return Draft(target, partial, lay_out(partial, fields, time, attributes))
 
 

@@ -96,7 +96,9 @@ class CartesianGrid:
 
     def _check_count(self, name: str, values: Sequence[object]) -> None:
         if len(values) != self.ndim:
-            raise InputError(f"grid: {name} has {len(values)} entries, but shape {list(self.shape)} has {self.ndim} axes")
+            raise InputError(
+                f"grid: {name} has {len(values)} entries, but shape {list(self.shape)} has {self.ndim} axes"
+            )
 
     @property
     def cell_volume(self) -> float:

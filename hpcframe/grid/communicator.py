@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from mpi4py import MPI
 
@@ -35,10 +36,10 @@ def connect(comm: MPI.Intracomm) -> Communicator:
     Duplicates are a scarce resource (some MPIs have 2,000), so all grids on a communicator share one. It is freed
     with the communicator.
     """
-    known: Communicator | None = comm.Get_attr(_keyval)
+    known = cast("Communicator | None", comm.Get_attr(_keyval))
     if known is None:
         private = comm.Dup()
-        node = private.Split_type(MPI.COMM_TYPE_SHARED)
+        node = cast(MPI.Intracomm, private.Split_type(MPI.COMM_TYPE_SHARED))
         leaders = private.allgather(private.rank if node.rank == 0 else None)
         number = {rank: index for index, rank in enumerate(r for r in leaders if r is not None)}
         leader = node.bcast(private.rank)

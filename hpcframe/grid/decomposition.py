@@ -213,7 +213,9 @@ def _why_impossible(shape: Axes, ranks: int, wanted: Axes | None) -> str:
     remedy = " or ".join(map(str, fewer + more))
     asked = f" as {list(wanted)}" if wanted and any(wanted) else ""
     if wanted and any(want > length for want, length in zip(wanted, shape, strict=True)):
-        return f"a rank layout of {list(wanted)} cuts a grid of {grid} cells into empty blocks: give fewer ranks an axis"
+        return (
+            f"a rank layout of {list(wanted)} cuts a grid of {grid} cells into empty blocks: give fewer ranks an axis"
+        )
     if not usable:
         return f"{ranks} ranks cannot be laid out{asked} on {grid} cells: change or leave out the rank layout"
     return f"{ranks} ranks cannot each own a block of {grid} cells{asked}: run with {remedy} ranks, or a larger grid"

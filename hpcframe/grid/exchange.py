@@ -40,7 +40,7 @@ class HaloExchange:
             field.widen(halo_of(offsets, grid.ndim))
         self.fields = tuple(reads)
         self._state = tuple((field.generation, field.boundary.changes) for field in self.fields)
-        self._under_way = False
+        self._under_way = self._freed = False
         needed = {field: widths(offsets) for field, offsets in reads.items()}
         self._needed = needed
         plans = {
@@ -55,7 +55,9 @@ class HaloExchange:
         unpacks: list[Pair] = []
         requests = []
         for rank in self.neighbours:
-            incoming = _Message([(field, block) for field, plan in plans.items() for block in plan.receives.get(rank, [])])
+            incoming = _Message(
+                [(field, block) for field, plan in plans.items() for block in plan.receives.get(rank, [])]
+            )
             outgoing = _Message([(field, block) for field, plan in plans.items() for block in plan.sends.get(rank, [])])
             unpacks += [(region, part) for region, part in incoming.pairs]
             packs += [(part, region) for region, part in outgoing.pairs]
@@ -85,8 +87,10 @@ class HaloExchange:
 
     @property
     def current(self) -> bool:
-        """Whether the fields still have the memory and the boundaries this was planned for."""
-        return self._state == tuple((field.generation, field.boundary.changes) for field in self.fields)
+        """Whether it can be used: the fields have the memory and the boundaries this was planned for."""
+        return not self._freed and self._state == tuple(
+            (field.generation, field.boundary.changes) for field in self.fields
+        )
 
     def start(self) -> None:
         """Send, and fill what needs no message. Collective. Raises HpcframeError if started already."""
@@ -116,10 +120,11 @@ class HaloExchange:
             field.exchanged(self._needed[field])
 
     def free(self) -> None:
-        """Release the requests. Not collective."""
+        """Release the requests; it can be used no more. Not collective."""
         for request in self._requests:
             request.Free()
         self._requests = []
+        self._freed = True
 
     def __str__(self) -> str:
         return f"the halo exchange of {', '.join(repr(field.name) for field in self.fields)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from operator import ge
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +65,9 @@ class Field:
         self._constant = False
         width = (halo,) * grid.ndim if isinstance(halo, int) else tuple(halo)
         if len(width) != grid.ndim or min(width) < 0:
-            raise InputError(f"field '{name}': a halo of {halo} for a grid of {grid.ndim} axes; give one width, or one an axis")
+            raise InputError(
+                f"field '{name}': a halo of {halo} for a grid of {grid.ndim} axes; give one width, or one an axis"
+            )
         check_halo(name, width, grid.decomposition)
         self._allocate(width)
 
@@ -77,8 +79,10 @@ class Field:
         storage = allocate(self.components, whole, halo, self.dtype)
         self._storage = storage
         self._flat = storage.reshape(-1)
-        self._data = storage[(..., *map(slice, whole))]
-        self._interior = self._data[(..., *self.local.interior())]
+        index: tuple[Any, ...] = (..., *map(slice, whole))
+        self._data = storage[index]
+        index = (..., *self.local.interior())
+        self._interior = self._data[index]
         self.generation += 1
         self._own_references = self._references()
 
@@ -129,7 +133,9 @@ class Field:
     def four_axes(self) -> npt.NDArray:
         """The local array with halo as (components, axis, axis, axis), missing axes of length one."""
         count = int(np.prod(self.components, dtype=int))
-        padded = self._storage.reshape(count, *(1,) * (3 - self.grid.ndim), *self._storage.shape[len(self.components) :])
+        padded = self._storage.reshape(
+            count, *(1,) * (3 - self.grid.ndim), *self._storage.shape[len(self.components) :]
+        )
         whole = (1,) * (3 - self.grid.ndim) + self._data.shape[len(self.components) :]
         return padded[(slice(None), *map(slice, whole))]
 

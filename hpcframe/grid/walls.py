@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +56,7 @@ class Wall:
 
     @property
     def inside(self) -> Block:
-        """The layers that they mirror, from the wall inwards; the wall runs through the outermost point if staggered."""
+        """The layers that they mirror, from the wall inwards; a staggered field's outermost point is on the wall."""
         return self._layers(-1 - self.staggered, self.width)
 
     @property
@@ -91,7 +91,8 @@ class Wall:
     def _view(self, block: Block) -> npt.NDArray:
         """Layers with the normal first and components last."""
         lead = len(self.field.components)
-        view = np.moveaxis(self.field.local_data[(..., *block)], lead + self.axis, 0)
+        index: tuple[Any, ...] = (..., *block)
+        view = np.moveaxis(self.field.local_data[index], lead + self.axis, 0)
         return np.moveaxis(view, range(1, lead + 1), range(-lead, 0)) if lead else view
 
     def _coordinates(self) -> tuple[npt.NDArray, ...]:
@@ -148,16 +149,15 @@ class _Mirrored:
 class Walls:
     """Regions of one field beyond the domain, filled in order."""
 
-    def __init__(
-        self, field: Field, regions: Sequence[tuple[Direction, Axes]], compiled: Callable[..., None]
-    ) -> None:
+    def __init__(self, field: Field, regions: Sequence[tuple[Direction, Axes]], compiled: Callable[..., None]) -> None:
         self._grid = field.grid
         walls = [Wall(field, direction, width) for direction, width in regions]
         pinned = [wall for wall in walls if wall.face and wall.staggered and isinstance(wall.condition, Dirichlet)]
         self._pins = [_Mirrored(field, compiled, pinned, outermost=True)] if pinned else []
         self._fills: list[_Mirrored | Wall] = []
         for standard, run in groupby(walls, lambda wall: isinstance(wall.condition, Dirichlet | Neumann)):
-            self._fills += [_Mirrored(field, compiled, list(run), outermost=False)] if standard else list(run)
+            same = list(run)
+            self._fills += [_Mirrored(field, compiled, same, outermost=False)] if standard else same
 
     def pin(self) -> None:
         """Set the points that lie on a Dirichlet wall; before neighbours are sent any of them."""

@@ -4,54 +4,57 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
-from hpcframe.errors import InputError
 from hpcframe.files import explained
+from hpcframe.grid.agreement import collectively
+from hpcframe.grid.cartesian import CartesianGrid
 
 
 class Diagnostics:
-    """Writes a CSV file with the columns step, time (s) and those named. For rank 0 only. Not collective.
+    """Rank 0 writes a CSV file with the columns step, time (s) and those named.
 
-    No bit is lost: `float(text)` is the number again. A row is in the file as soon as `write` returns.
+    No bit is lost: `float(text)` is the number again. A row is in the file as soon as `append` returns.
     """
 
-    def __init__(self, path: str | os.PathLike[str], names: Sequence[str]) -> None:
-        """Begin the file anew. Raises InputError where the path cannot be written to."""
+    def __init__(self, path: str | os.PathLike[str], grid: CartesianGrid, names: Sequence[str]) -> None:
+        """Begin the file anew. Collective. Raises InputError, on every rank, where the path cannot be written to."""
         self.path = Path(path)
         self.names = tuple(names)
-        with explained(self.path):
-            self._file = open(self.path, "w", encoding="utf-8", newline="")  # noqa: SIM115
-        self._rows = csv.writer(self._file, lineterminator="\n")
-        self._write(["step", "time", *self.names])
+        self._grid = grid
+        self._file: TextIO | None = None
+        with collectively(grid.comm, "making the table of diagnostics"), explained(self.path):
+            if grid.rank == 0:
+                self._file = open(self.path, "w", encoding="utf-8", newline="")  # noqa: SIM115
+                self._write(["step", "time", *self.names])
 
-    def write(self, step: int, time: float, values: Sequence[complex]) -> None:
-        """Append a row.
+    def append(self, step: int, time: float, values: Mapping[str, Any]) -> None:
+        """Append a row. Collective.
 
         Args:
             step: number of the step.
             time: simulated time (s).
-            values: one number for each name; NumPy's are numbers too.
+            values: a number for each name, the same on every rank; NumPy's are numbers too. Those of rank 0 count.
 
         Raises:
-            InputError: not as many values as names.
-            HpcframeError: the file cannot be written, as on a full disk.
+            HpcframeError: on every rank, where the file cannot be written, as on a full disk.
         """
-        if len(values) != len(self.names):
-            raise InputError(f"{self.path}: {len(values)} values for the {len(self.names)} columns {list(self.names)}")
-        self._write([_exact(value) for value in (step, time, *values)])
+        with collectively(self._grid.comm, "writing diagnostics"), explained(self.path):
+            self._write([_exact(value) for value in (step, time, *(values[name] for name in self.names))])
 
     def _write(self, row: Sequence[str]) -> None:
-        with explained(self.path):
-            self._rows.writerow(row)
+        if self._file is not None:
+            csv.writer(self._file, lineterminator="\n").writerow(row)
             self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        """Not collective."""
+        if self._file is not None:
+            self._file.close()
 
     def __enter__(self) -> Diagnostics:
         return self

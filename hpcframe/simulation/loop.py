@@ -11,6 +11,7 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcframe.errors import HpcframeError
+from hpcframe.files import explained
 from hpcframe.grid.agreement import collectively
 from hpcframe.simulation.assembly import build_model
 from hpcframe.simulation.bandwidth import measure
@@ -51,7 +52,7 @@ class Run:
         set_initial(self.model, configuration.initial)
         self.steps = choose_steps(configuration.time, self.model.stable_dt())
         self.directory = Path(configuration.simulation.directory)
-        with collectively(comm, f"making the folder {self.directory}"):
+        with collectively(comm, f"making the folder {self.directory}"), explained(self.directory):
             if comm.rank == 0:
                 self.directory.mkdir(parents=True, exist_ok=True)
         self.bandwidth = measure(self.grid)
@@ -131,8 +132,7 @@ class Run:
         wrong = [name for name, value in values.items() if not np.isfinite(np.asarray(value, dtype=complex)).all()]
         if wrong:
             raise HpcframeError(
-                f"step {self.step}, t = {self.time:g} s: {', '.join(wrong)} is no longer finite: the solution has blown "
-                f"up. Try a smaller [time] cfl or dt, and look at the parameters and initial values; "
+                f"step {self.step}, t = {self.time:g} s: {', '.join(wrong)} is no longer finite: the solution has "
+                f"blown up. Try a smaller [time] cfl or dt, and look at the parameters and initial values; "
                 f"{self.directory / 'diagnostics.csv'} shows when it began"
             )
-

@@ -116,9 +116,7 @@ def _count(field: Field) -> int:
 
 def shipped_models() -> list[str]:
     """Names of the kernels that come with hpcframe. Not collective."""
-    import hpcframe.kernels
-
-    return sorted(name for _, name, _ in pkgutil.iter_modules(hpcframe.kernels.__path__))
+    return sorted(name for _, name, _ in pkgutil.iter_modules(importlib.import_module("hpcframe.kernels").__path__))
 
 
 def find_model(name: str) -> type[Model]:

@@ -23,40 +23,42 @@ class Output:
 
     Attributes:
         folder: where the files are.
+        latest: the HDF5 file written last; None before the first.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], grid: CartesianGrid, fields: Sequence[Field]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], grid: CartesianGrid) -> None:
         """Collective.
 
         Args:
             directory: the folder of the run; it is made where it is missing.
-            fields: what to write, all of this grid.
+            grid: the grid of what will be written.
 
         Raises:
             InputError: on every rank, where the folder cannot be made.
         """
         self.folder = Path(directory) / "output"
+        self.latest: Path | None = None
         self._grid = grid
-        self._fields = tuple(fields)
         self._series: dict[int, str] = {}
         with collectively(grid.comm, "making the output folder"), explained(self.folder):
             if grid.rank == 0:
                 self.folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, step: int, time: float) -> Path:
-        """Write the fields as they are now; the path of the file. Collective.
+    def write(self, step: int, time: float, fields: Sequence[Field]) -> None:
+        """Write fields as they are now. Collective.
 
         Args:
             step: number of the step; a file of the same step is replaced.
             time: simulated time (s).
+            fields: at least one, all of this grid.
 
         Raises:
             HpcframeError: on every rank, where a file cannot be written; none is left half written.
         """
         path = self.folder / f"step-{step:07d}.h5"
-        save(path, *self._fields, attributes={"step": step}, time=time)
+        save(path, *fields, attributes={"step": step}, time=time)
         with collectively(self._grid.comm, "writing the XDMF series"):
             if self._grid.rank == 0:
-                self._series[step] = xdmf.step(self._grid, self._fields, time, path.name)
+                self._series[step] = xdmf.step(self._grid, fields, time, path.name)
                 write_text(self.folder / "series.xdmf", xdmf.series(self._series.values()))
-        return path
+        self.latest = path

@@ -49,14 +49,15 @@ def explain(configuration: Configuration, comm: MPI.Intracomm, ranks: int | None
     block = tuple(-(-length // parts) for length, parts in zip(plan.shape, plan.layout, strict=True))
     memory = sum(_bytes_of(field, block) for field in fields)
     state = sum(field.dtype.itemsize * math.prod(field.components) for field in _state(configuration, fields))
+    sent, cells = 2 * surface(plan.shape, plan.layout, plan.periodic), math.prod(plan.shape)
+    spacing = _product(f"{e / n:.4g}" for e, n in zip(section.extent, section.shape, strict=True))
+    imbalance = largest_block(plan.shape, plan.layout) * ranks / cells
     lines = [
         f"model        {configuration.simulation.model}",
-        f"grid         {_product(section.shape)} cells, spacing "
-        f"{_product(f'{e / n:.4g}' for e, n in zip(section.extent, section.shape, strict=True))} m",
-        f"ranks        {ranks} as {_product(plan.layout)}: blocks of {_product(plan.smallest)} to {_product(block)} cells, "
-        f"imbalance {largest_block(plan.shape, plan.layout) * ranks / math.prod(plan.shape):.3f}",
-        f"halo         {surface(plan.shape, plan.layout, plan.periodic) * 2:,} cells sent for each layer, "
-        f"{100 * 2 * surface(plan.shape, plan.layout, plan.periodic) / math.prod(plan.shape):.2g} % of the grid",
+        f"grid         {_product(section.shape)} cells, spacing {spacing} m",
+        f"ranks        {ranks} as {_product(plan.layout)}: blocks of {_product(plan.smallest)} to {_product(block)} "
+        f"cells, imbalance {imbalance:.3f}",
+        f"halo         {sent:,} cells sent for each layer, {100 * sent / cells:.2g} % of the grid",
         f"memory       {_bytes(memory)} a rank for {len(fields)} fields, {_bytes(memory * ranks)} in all",
         *_time_lines(configuration, comm, memory * ranks // comm.size, state * math.prod(section.shape)),
     ]
@@ -119,5 +120,3 @@ def _bytes(number: float) -> str:
             return f"{number:.3g} {unit}"
         number /= 1000
     return f"{number:.3g} TB"
-
-

@@ -91,7 +91,9 @@ def describe(run: Run, summary: dict[str, Any]) -> str:
     """A few lines on what was done, how fast, and where it is."""
     speed = summary["speed"]
     seconds = summary["seconds"]["total"]
-    lines = [f"{summary['status']}: {run.step} steps to t = {run.time:g} s in {seconds:.1f} s on {run.grid.size} rank(s)"]
+    lines = [
+        f"{summary['status']}: {run.step} steps to t = {run.time:g} s in {seconds:.1f} s on {run.grid.size} rank(s)"
+    ]
     if "GLUP_per_s" in speed:
         lines.append(
             f"speed: {speed['GLUP_per_s']:.3g} GLUP/s, {speed['T_eff_GB_per_s']:.3g} GB/s of "

@@ -171,9 +171,8 @@ class _Source:
         length = getattr(node, "end_col_offset", column + 1) - column
         if getattr(node, "end_lineno", line) != line or isinstance(node, ast.FunctionDef):
             length = len(text.rstrip()) - column
-        raise InputError(
-            f"{self.file}:{self._first + line - 1}: {why}\n    {text.rstrip()}\n    {' ' * column}{'^' * max(1, length)}"
-        )
+        marks = " " * column + "^" * max(1, length)
+        raise InputError(f"{self.file}:{self._first + line - 1}: {why}\n    {text.rstrip()}\n    {marks}")
 
 
 class _Reader:
@@ -200,9 +199,7 @@ class _Reader:
                 self.source.refuse(statement, "nothing may follow the return")
             handler = getattr(self, f"_{type(statement).__name__.lower()}", None)
             if handler is None:
-                self.source.refuse(
-                    statement, "only assignments, if, and for over constants have a meaning at a point"
-                )
+                self.source.refuse(statement, "only assignments, if, and for over constants have a meaning at a point")
             done += handler(statement, constants)
         return done
 
@@ -231,9 +228,7 @@ class _Reader:
         return self._assign(ast.copy_location(ast.Assign([statement.target], statement.value), statement), constants)
 
     def _augassign(self, statement: ast.AugAssign, constants: Mapping[str, Any]) -> list[ast.stmt]:
-        loaded = ast.copy_location(
-            ast.parse(ast.unparse(statement.target), mode="eval").body, statement.target
-        )
+        loaded = ast.copy_location(ast.parse(ast.unparse(statement.target), mode="eval").body, statement.target)
         ast.fix_missing_locations(loaded)
         for node in ast.walk(loaded):
             ast.copy_location(node, statement.target)
@@ -279,7 +274,9 @@ class _Reader:
             return ast.copy_location(ast.Tuple(parts, ast.Store()), target)
         if isinstance(target, ast.Name):
             if target.id in self.point.parameters or target.id in constants:
-                self.source.refuse(target, f"'{target.id}' has its value for all points: use another name for a temporary")
+                self.source.refuse(
+                    target, f"'{target.id}' has its value for all points: use another name for a temporary"
+                )
             self.assigned.add(target.id)
             return target
         if isinstance(target, ast.Subscript) and self._field_of(target):
@@ -314,7 +311,7 @@ class _Reader:
         self.source.refuse(node, f"{type(node).__name__} has no meaning at a point")
 
     def _children(self, node: ast.expr, constants: Mapping[str, Any]) -> ast.expr:
-        changed = {}
+        changed: dict[str, Any] = {}
         for name, child in ast.iter_fields(node):
             if isinstance(child, list):
                 changed[name] = [self.expression(c, constants) if isinstance(c, ast.expr) else c for c in child]
@@ -337,7 +334,9 @@ class _Reader:
             return node
         if node.id in self.source.meaning:
             meaning = self.source.meaning[node.id]
-            self.source.refuse(node, f"'{node.id}' is {type(meaning).__name__}: only numbers and njit functions are possible")
+            self.source.refuse(
+                node, f"'{node.id}' is {type(meaning).__name__}: only numbers and njit functions are possible"
+            )
         self.source.refuse(node, f"'{node.id}' has no value here, or not on every path to here")
 
     def _call(self, node: ast.Call, constants: Mapping[str, Any]) -> ast.expr:

@@ -111,8 +111,8 @@ class Call:
         staggerings = {fields[name].staggered for name in self.writes}
         if len(staggerings) > 1:
             raise InputError(
-                f"{self.name}: writes to fields staggered in different ways, {sorted(staggerings)}: they have different "
-                f"points, so make one stencil for each"
+                f"{self.name}: writes to fields staggered in different ways, {sorted(staggerings)}: they have "
+                f"different points, so make one stencil for each"
             )
 
 
@@ -167,21 +167,25 @@ class HaloReads:
         stale = tuple(f for f, needed in self._needed.items() if not (f.frozen and f.in_step(needed)))
         if not stale:
             return None
-        if all(field.in_step(self._needed[field]) for field in stale):
-            # Nothing that all ranks know of has changed; a view on some rank may have been written through.
-            if not self._grid.comm.allreduce(any(field.exposed() for field in stale)):
-                return None
+        if all(field.in_step(self._needed[field]) for field in stale) and not self._exposed_anywhere(stale):
+            return None
         if stale != self._stale or self._exchange is None or not self._exchange.current:
             self._exchange = self._grid.plan_exchange({field: self._reads[field] for field in stale})
             self._stale = stale
         self._exchange.start()
         return self._exchange
 
+    def _exposed_anywhere(self, fields: Sequence[Field]) -> bool:
+        """Nothing that all ranks know of has changed; but a view on some rank may have been written through."""
+        return bool(self._grid.comm.allreduce(any(field.exposed() for field in fields)))
+
 
 class Sweep:
     """One way of computing all points of the block: interior while messages travel, then borders."""
 
-    def __init__(self, grid: CartesianGrid, fields: Mapping[str, Field], call: Call, reads: Mapping[Field, Reads]) -> None:
+    def __init__(
+        self, grid: CartesianGrid, fields: Mapping[str, Field], call: Call, reads: Mapping[Field, Reads]
+    ) -> None:
         """Collective: plans the exchange, and widens halos where needed."""
         self.halo = HaloReads(grid, reads)
         self._seconds = grid.seconds
@@ -213,4 +217,3 @@ class Sweep:
         self._seconds["wait"] += after - between
         for field in self.written:
             field.written()
-

@@ -14,7 +14,9 @@ def identity_of(names: Mapping[str, Any]) -> str | None:
     """A text that changes whenever one of these objects does something else; None where that cannot be told."""
     known: dict[int, str] = {}
     parts = [_describe(value, known) for _, value in sorted(names.items())]
-    return None if None in parts else "\n".join(f"{name}={part}" for name, part in zip(sorted(names), parts, strict=True))
+    return (
+        None if None in parts else "\n".join(f"{name}={part}" for name, part in zip(sorted(names), parts, strict=True))
+    )
 
 
 def function_identity(function: Callable[..., Any]) -> str | None:

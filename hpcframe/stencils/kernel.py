@@ -92,7 +92,7 @@ class _KernelPlan(Plan):
         self.sweep.generations = tuple(field.generation for field in fields.values())
 
     def _trimmed(self, field: Field) -> Callable[[], npt.NDArray]:
-        block = tuple(
+        block: tuple[Any, ...] = tuple(
             slice(own - width, own + count + width)
             for own, width, count in zip(field.halo, self._halo, field.local.points, strict=True)
         )

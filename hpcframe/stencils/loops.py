@@ -53,9 +53,7 @@ def region_table(
     return np.array(rows, dtype=np.int64).reshape(len(rows), 2 * form.ndim + len(generate.columns(point, form)))
 
 
-def _row(
-    point: PointFunction, form: Form, fields: Mapping[str, Field], block: Sequence[slice], box: Box
-) -> list[int]:
+def _row(point: PointFunction, form: Form, fields: Mapping[str, Field], block: Sequence[slice], box: Box) -> list[int]:
     row = [end - begin for begin, end in box]
     row += [part.start + begin for part, (begin, _) in zip(block, box, strict=True)]
     representative = {group: fields[name] for name, group in reversed(form.group)}
@@ -71,8 +69,10 @@ def _row(
 
 def typed_scalars(form: Form, scalars: Mapping[str, Scalar], order: Sequence[str]) -> list[Any]:
     """Scalars in the precision of the arithmetic."""
-    real, cplx = (np.float32, np.complex64) if form.single else (float, complex)
-    return [(cplx if isinstance(scalars[name], complex) else real)(scalars[name]) for name in order]
+    values = [scalars[name] for name in order]
+    if not form.single:
+        return values
+    return [np.complex64(value) if isinstance(value, complex) else np.float32(value) for value in values]
 
 
 def compile_loop(
@@ -112,4 +112,3 @@ def executed(source: str, names: dict[str, Any], name: str) -> Callable[..., Any
     names["__name__"] = __name__  # numba looks the module up when it loads the compiled function again
     exec(compile(source, file, "exec"), names)
     return names[name]
-

@@ -85,9 +85,7 @@ class Sum:
         source = generate.sum_source(point, loop.form, self._complex, integer)
         more = {"deposit": exact.deposit, "deposit_integers": exact.deposit_integers}
         extra = "int64[::1], int64[::1]"
-        self._call = compile_loop(
-            source, point, loop.form, fields, scalars, loop.grid.shared, extra=extra, more=more
-        )
+        self._call = compile_loop(source, point, loop.form, fields, scalars, loop.grid.shared, extra=extra, more=more)
         self._count = math.prod(loop.grid.decomposition.points(next(iter(fields.values())).staggered))
         self._count *= len(loop.regions)
 
@@ -163,4 +161,3 @@ class Extreme:
             return math.nan
         bits = key_of_value if key_of_value >= 0 else key_of_value ^ int(SIGN)
         return float(np.int64(bits).view(np.float64))
-

@@ -192,4 +192,6 @@ def _advance(rotation: list[tuple[list[str], list[Field]]]) -> list[tuple[list[s
 
 def _check_alike(name: str, one: Field, other: Field) -> None:
     if (one.dtype, one.components, one.staggered) != (other.dtype, other.components, other.staggered):
-        raise InputError(f"{name}: time levels '{one.name}' and '{other.name}' differ in dtype, components or staggering")
+        raise InputError(
+            f"{name}: time levels '{one.name}' and '{other.name}' differ in dtype, components or staggering"
+        )
