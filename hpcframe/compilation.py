@@ -51,7 +51,7 @@ def compile_once_a_node(function: Callable[..., Any], signature: str, node: Any,
     Raises:
         numba.core.errors.NumbaError: on every rank, where the function cannot be compiled.
     """
-    key = None if identity is None else _key(identity, signature)
+    key = None if identity is None else _key(f"{function.__module__}\n{identity}", signature)
     try:
         if node.rank == 0:
             compiled = _ensure(function, signature, key, leader=True)

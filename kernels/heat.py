@@ -12,26 +12,29 @@ import numpy as np
 
 import hpcframe as hf
 
-
-@hf.stencil
-def step_1d(new, u, dx, source):
-    new[0] = u[0] + dx * (u[1] - 2.0 * u[0] + u[-1]) + source
+# x, y, z: diffusivity / spacing^2 along each axis (1/s)
 
 
 @hf.stencil
-def step_2d(new, u, dx, dy, source):
-    new[0, 0] = u[0, 0] + dx * (u[1, 0] - 2.0 * u[0, 0] + u[-1, 0]) + dy * (u[0, 1] - 2.0 * u[0, 0] + u[0, -1]) + source
+def step_1d(new, u, dt, source, x):
+    diffusion = x * (u[1] - 2.0 * u[0] + u[-1])
+    new[0] = u[0] + dt * (diffusion + source)
 
 
 @hf.stencil
-def step_3d(new, u, dx, dy, dz, source):
-    new[0, 0, 0] = (
-        u[0, 0, 0]
-        + dx * (u[1, 0, 0] - 2.0 * u[0, 0, 0] + u[-1, 0, 0])
-        + dy * (u[0, 1, 0] - 2.0 * u[0, 0, 0] + u[0, -1, 0])
-        + dz * (u[0, 0, 1] - 2.0 * u[0, 0, 0] + u[0, 0, -1])
-        + source
+def step_2d(new, u, dt, source, x, y):
+    diffusion = x * (u[1, 0] - 2.0 * u[0, 0] + u[-1, 0]) + y * (u[0, 1] - 2.0 * u[0, 0] + u[0, -1])
+    new[0, 0] = u[0, 0] + dt * (diffusion + source)
+
+
+@hf.stencil
+def step_3d(new, u, dt, source, x, y, z):
+    diffusion = (
+        x * (u[1, 0, 0] - 2.0 * u[0, 0, 0] + u[-1, 0, 0])
+        + y * (u[0, 1, 0] - 2.0 * u[0, 0, 0] + u[0, -1, 0])
+        + z * (u[0, 0, 1] - 2.0 * u[0, 0, 0] + u[0, 0, -1])
     )
+    new[0, 0, 0] = u[0, 0, 0] + dt * (diffusion + source)
 
 
 class Heat(hf.Model):
@@ -62,12 +65,8 @@ class Heat(hf.Model):
 
     def advance(self, steps, dt):
         step = (step_1d, step_2d, step_3d)[self.grid.ndim - 1]
-        along = {
-            name: self.parameters.diffusivity * dt / h**2 for name, h in zip(("dx", "dy", "dz"), self.grid.spacing)
-        }
-        self.u, self.new = step.iterate(
-            self.new, self.u, steps=steps, dt=dt, source=self.parameters.source * dt, **along
-        )
+        rates = [self.parameters.diffusivity / h**2 for h in self.grid.spacing]
+        self.u, self.new = step.iterate(self.new, self.u, dt, self.parameters.source, *rates, steps=steps, dt=dt)
 
     def diagnostics(self):
         return {"heat": ("integral", self.u), "least": ("min", self.u), "greatest": ("max", self.u)}

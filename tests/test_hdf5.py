@@ -239,7 +239,7 @@ def test_a_rank_that_cannot_write_stops_all_and_the_old_file_stays(comm, folder,
         ("missing/state.h5", "there is no folder"),
         ("file/state.h5", "there is no folder"),
         ("", "is a folder"),
-        ("x" * 250 + ".h5", "shorter name"),
+        ("x" * 300 + ".h5", "shorter name"),
     ],
 )
 def test_a_path_that_cannot_be_is_refused(comm, folder, grid, name, message):

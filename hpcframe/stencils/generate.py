@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from hpcframe.stencils.analysis import INDEX_PREFIX, PointFunction
+from hpcframe.stencils.analysis import ALLOWED_BUILTINS, INDEX_PREFIX, PointFunction
 
 ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div)
+ROWS_IN_PAIRS = 16  # rows that two planes read together; with more, registers run out and pairs lose (measured)
 CHUNK = 1024  # values of an expression that are summed at once: they stay in the first-level cache
 
 
@@ -58,67 +59,49 @@ def columns(point: PointFunction, form: Form) -> list[tuple[str, int, str]]:
 
 
 def stencil_source(point: PointFunction, form: Form) -> str:
-    """The loop of a stencil: (fields..., scalars..., regions)."""
-    body = _body(point, form)
-    return _function(point, form, [], body, [])
+    """The loop of a stencil: (fields..., scalars..., regions).
+
+    Small stencils compute two planes at a time, which halves how often a plane is read from the cache.
+    """
+    indices = sorted(point.axes)
+    one = _nest(form, indices, _along_last(form, indices, _body(point, form)))
+    loops = one
+    if _pays_in_pairs(point, form):
+        two = _along_last(form, indices, _pair_body(point, form))
+        loops = _nest(form, indices, two, "range(0, n0 - 1, 2)")
+        loops += _nest(form, indices, _along_last(form, indices, _body(point, form)), "range(n0 - n0 % 2, n0)")
+    return _function(point, [*_region_lines(point, form, indices), *_indent(loops)])
 
 
 def extreme_source(point: PointFunction, form: Form, greatest: bool) -> str:
     """The loop of a maximum or minimum: returns the value and the global indices where it is first; nan wins."""
     assert point.result is not None
+    axes = range(form.ndim)
     body = [
         *_body(point, form),
         f"value = {_text(point, form, point.result)}",
         f"if value {'>' if greatest else '<'} best or (value != value and best == best) or none:",
         "    best, none = value, False",
-        *(f"    found_{axis} = {INDEX_PREFIX}{axis}" for axis in range(form.ndim)),
+        *(f"    found_{axis} = {INDEX_PREFIX}{axis}" for axis in axes),
     ]
-    before = ["none = True", "best = start_value", *(f"found_{axis} = 0" for axis in range(form.ndim))]
-    found = ", ".join(f"found_{axis}" for axis in range(form.ndim))
-    return _function(point, form, before, body, [f"return best, ({found},)"], ["start_value"], range(form.ndim))
-
-
-def _function(
-    point: PointFunction,
-    form: Form,
-    before: list[str],
-    body: list[str],
-    after: list[str],
-    more: Sequence[str] = (),
-    axes: Iterable[int] = (),
-) -> str:
-    last = form.ndim - 1
-    lines = [f"def {point.name}({', '.join((*point.fields, *point.scalars, 'regions', *more))}):"]
-    lines += _indent(before, 1)
-    indices = sorted(point.axes | set(axes))
-    lines += _indent(_region_lines(point, form, indices), 1)
-    for axis in range(last):
-        lines += _indent([f"for i{axis} in range(n{axis}):"], 2 + axis)
-        lines += _indent([f"{INDEX_PREFIX}{axis} = first{axis} + i{axis}"] if axis in indices else [], 3 + axis)
-    lines += _indent(_row_lines(form), 2 + last)
-    lines += _indent([f"for i{last} in range(n{last}):"], 2 + last)
-    lines += _indent([f"{INDEX_PREFIX}{last} = first{last} + i{last}"] if last in indices else [], 3 + last)
-    lines += _indent(_at_lines(form, f"uint64(i{last})"), 3 + last)
-    lines += _indent(body, 3 + last)
-    lines += _indent(after, 1)
-    return "\n".join(lines) + "\n"
+    lines = ["none = True", "best = start_value", *(f"found_{axis} = 0" for axis in axes)]
+    lines += _region_lines(point, form, axes)
+    lines += _indent(_nest(form, axes, _along_last(form, axes, body)))
+    lines += [f"return best, ({', '.join(f'found_{axis}' for axis in axes)},)"]
+    return _function(point, lines, ["start_value"])
 
 
 def sum_source(point: PointFunction, form: Form, complex_valued: bool, integer: bool) -> str:
-    """The loop of an exact sum: (fields..., scalars..., regions, limbs, imaginary), an accumulator each."""
+    """The loop of an exact sum: (fields..., scalars..., regions, limbs, imaginary), an accumulator each.
+
+    Values are collected until they fill a chunk, across rows, and then deposited at once.
+    """
     assert point.result is not None
     last = form.ndim - 1
-    deposit = "deposit_integers" if integer else "deposit"
-    parts = {"real": "limbs", "imag": "imaginary"} if complex_valued else {"": "limbs"}
-    kind = "int64" if integer else "float64"
-    lines = [f"def {point.name}({', '.join((*point.fields, *point.scalars, 'regions', 'limbs', 'imaginary'))}):"]
-    lines += _indent([f"values_{limbs} = empty({CHUNK}, {kind})" for limbs in parts.values()] + ["filled = 0"], 1)
-    lines += _indent(_region_lines(point, form, sorted(point.axes)), 1)
-    for axis in range(last):
-        lines += _indent([f"for i{axis} in range(n{axis}):"], 2 + axis)
-        lines += _indent([f"{INDEX_PREFIX}{axis} = first{axis} + i{axis}"] if axis in point.axes else [], 3 + axis)
-    inner = [
-        *_row_lines(form),
+    kind, deposit = ("int64", "deposit_integers") if integer else ("float64", "deposit")
+    parts = {".real": "limbs", ".imag": "imaginary"} if complex_valued else {"": "limbs"}
+    deposits = [f"{deposit}(values_{limbs}, filled, {limbs})" for limbs in parts.values()]
+    row = [
         "done = 0",
         f"while done < n{last}:",
         f"    count = min(n{last} - done, {CHUNK} - filled)",
@@ -128,23 +111,79 @@ def sum_source(point: PointFunction, form: Form, complex_valued: bool, integer: 
         *_indent(_at_lines(form, "uint64(done + i)"), 2),
         *_indent(_body(point, form), 2),
         f"        value = {_text(point, form, point.result)}",
-        *(f"        part_{limbs}[i] = value{'.' + part if part else ''}" for part, limbs in parts.items()),
+        *(f"        part_{limbs}[i] = value{part}" for part, limbs in parts.items()),
         "    done += count",
         "    filled += count",
         f"    if filled == {CHUNK}:",
-        *(f"        {deposit}(values_{limbs}, filled, {limbs})" for limbs in parts.values()),
-        "        filled = 0",
+        *_indent([*deposits, "filled = 0"], 2),
     ]
-    lines += _indent(inner, 2 + last)
-    lines += _indent([f"{deposit}(values_{limbs}, filled, {limbs})" for limbs in parts.values()], 1)
-    return "\n".join(lines) + "\n"
+    lines = [f"values_{limbs} = empty({CHUNK}, {kind})" for limbs in parts.values()] + ["filled = 0"]
+    lines += _region_lines(point, form, sorted(point.axes))
+    lines += _indent(_nest(form, sorted(point.axes), row))
+    return _function(point, lines + deposits, ["limbs", "imaginary"])
+
+
+# -- two planes at a time ---------------------------------------------------------------------------------------
+
+
+def _pays_in_pairs(point: PointFunction, form: Form) -> bool:
+    """Whether computing the points of two planes together shares enough: few rows, and nothing conditional."""
+    if form.ndim == 1 or not all(isinstance(s, ast.Assign) and len(s.targets) == 1 for s in point.body):
+        return False
+    if any(isinstance(s.targets[0], ast.Tuple) for s in point.body if isinstance(s, ast.Assign)):
+        return False
+    rows = set()
+    for name, reads in point.reads.items():
+        for where in reads:
+            *lead, first = where[: len(where) - form.ndim + 1]
+            rest = where[len(where) - form.ndim + 1 : -1]
+            rows |= {(name, *lead, first + plane, *rest) for plane in (0, 1)}
+    return len(rows) <= ROWS_IN_PAIRS
+
+
+def _pair_body(point: PointFunction, form: Form) -> list[str]:
+    """The body for a point and for the one above it; values are stored last, so that loads can be shared."""
+    lines, stores = [], []
+    for plane in (0, 1):
+        writer = _Positions(point, form, plane)
+        for number, statement in enumerate(point.body):
+            assert isinstance(statement, ast.Assign)
+            value = ast.unparse(ast.fix_missing_locations(writer.visit(_copy(statement.value))))
+            target = ast.unparse(ast.fix_missing_locations(writer.visit(_copy(statement.targets[0]))))
+            if isinstance(statement.targets[0], ast.Subscript):
+                stores.append(f"{target} = value_{number}_{plane}")
+                target = f"value_{number}_{plane}"
+            lines.append(f"{target} = {value}")
+    return lines + stores
 
 
 # -- pieces -----------------------------------------------------------------------------------------------------
 
 
-def _indent(lines: list[str], levels: int) -> list[str]:
+def _indent(lines: Sequence[str], levels: int = 1) -> list[str]:
     return [f"{'    ' * levels}{line}" for line in lines]
+
+
+def _function(point: PointFunction, lines: Sequence[str], more: Sequence[str] = ()) -> str:
+    head = f"def {point.name}({', '.join((*point.fields, *point.scalars, 'regions', *more))}):"
+    return "\n".join([head, *_indent(lines)]) + "\n"
+
+
+def _nest(form: Form, indices: Iterable[int], row: Sequence[str], planes: str = "range(n0)") -> list[str]:
+    """Loops over all axes but the last around what is done for a row."""
+    lines: list[str] = []
+    for axis in range(form.ndim - 1):
+        over = planes if axis == 0 else f"range(n{axis})"
+        lines += _indent([f"for i{axis} in {over}:"], axis)
+        lines += _indent([f"{INDEX_PREFIX}{axis} = first{axis} + i{axis}"] if axis in indices else [], axis + 1)
+    return lines + _indent([*_row_lines(form), *row], form.ndim - 1)
+
+
+def _along_last(form: Form, indices: Iterable[int], body: Sequence[str]) -> list[str]:
+    """The loop over the points of a row."""
+    last = form.ndim - 1
+    own_index = [f"{INDEX_PREFIX}{last} = first{last} + i{last}"] if last in indices else []
+    return [f"for i{last} in range(n{last}):", *_indent([*own_index, *_at_lines(form, f"uint64(i{last})"), *body])]
 
 
 def _region_lines(point: PointFunction, form: Form, indices: Iterable[int]) -> list[str]:
@@ -194,10 +233,11 @@ def _copy(node: Any) -> Any:
 class _Positions(ast.NodeTransformer):
     """Accesses become positions in flat memory, numbers get the precision of the arithmetic."""
 
-    def __init__(self, point: PointFunction, form: Form) -> None:
-        self._point = point
+    def __init__(self, point: PointFunction, form: Form, plane: int = 0) -> None:
         self._form = form
         self._group = dict(form.group)
+        self._plane = plane
+        self._known = {*point.parameters, *point.namespace}
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         assert isinstance(node.value, ast.Name)
@@ -210,6 +250,7 @@ class _Positions(ast.NodeTransformer):
         group = self._group[name]
         suffix = "" if group == 0 else f"_{group}"
         lead = len(where) - self._form.ndim
+        where[lead] += self._plane
         strides = [f"c{axis}{suffix}" for axis in range(lead)]
         strides += [f"s{axis}{suffix}" for axis in range(self._form.ndim - 1)] + [""]
         text = f"at{suffix}"
@@ -218,6 +259,14 @@ class _Positions(ast.NodeTransformer):
                 count = f"u{abs(step)}" if not stride or abs(step) > 1 else ""
                 text += f" {'-' if step < 0 else '+'} {' * '.join(filter(None, (count, stride)))}"
         return text
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """Of two planes, the upper one has temporaries and an index of its own."""
+        if not self._plane or node.id in self._known or node.id in ALLOWED_BUILTINS:
+            return node
+        if node.id.startswith(INDEX_PREFIX):
+            return ast.BinOp(node, ast.Add(), ast.Constant(1)) if node.id == f"{INDEX_PREFIX}0" else node
+        return ast.Name(f"{node.id}_above", node.ctx)
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         if self._form.single and isinstance(node.value, float):
