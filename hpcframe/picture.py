@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 POINTS_DRAWN = 1500  # along an axis; a larger array is thinned out
+UNITS = (
+    ("km", 1e3, 1e4),
+    ("m", 1.0, 0.1),
+    ("mm", 1e-3, 1e-4),
+    ("\N{MICRO SIGN}m", 1e-6, 0.0),
+)  # name, m, used from (m)
 NOISE = 1e-3  # a sign counts if values of it reach this share of the largest
 
 
@@ -81,13 +87,13 @@ def _find(file: h5py.File, field: str | None) -> h5py.Dataset:
 
 
 def _axes(dataset: h5py.Dataset) -> list[Axis]:
-    """The axes of the grid, in m, or in km for a large one."""
+    """The axes of the grid, in m or in a unit that suits its size."""
     scales = [dimension[0] for dimension in dataset.dims if len(dimension)]
     scales = [scale for scale in scales if "units" in scale.attrs]  # the others count components
     if not 1 <= len(scales) <= 3:
         raise InputError(f"{dataset.file.filename}: field '{dataset.name[1:]}' has no coordinates to draw it along")
-    large = max(abs(scale[at]) for scale in scales for at in (0, -1)) >= 1e4
-    metres, unit = (1e3, "km") if large else (1.0, "m")
+    largest = max(abs(scale[at]) for scale in scales for at in (0, -1))
+    unit, metres = next((unit, metres) for unit, metres, least in UNITS if largest >= least)
     return [Axis(Path(scale.name).name.removesuffix("_face"), scale[...] / metres, unit) for scale in scales]
 
 

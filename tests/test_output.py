@@ -223,11 +223,9 @@ def test_signs_diverge_in_colour_and_axes_point_right_and_up(tmp_path):
     pixels = drawn(tmp_path, lambda x, y: np.where((x > 10) & (y > 5), 1.0, -0.1))
     image = pixels[:, : pixels.shape[1] * 3 // 4]  # without the colour bar
     redness = image[..., 0] - image[..., 2]
-    across, down = centre(image, redness > 0.2)
-    assert across > 0.5 and down < 0.5
-    across, down = centre(image, (redness < -0.03) & (redness > -0.2))  # so near to zero, blue is pale
-    assert across < 0.5 and down > 0.5
-    assert redness.min() > -0.2
+    red, blue = centre(image, redness > 0.2), centre(image, redness < -0.03)
+    assert red[0] > 0.5 > red[1] and blue[0] < red[0] and blue[1] > red[1]
+    assert redness.min() > -0.2  # blue is pale, so near to zero
 
 
 def test_one_sign_is_drawn_from_dark_to_bright(tmp_path):
@@ -251,10 +249,9 @@ def test_one_sign_is_drawn_from_dark_to_bright(tmp_path):
         ((4000, 3), {"dtype": np.int32}),
     ],
 )
-@pytest.mark.parametrize("value", [0, 1])
-def test_any_field_can_be_drawn(tmp_path, shape, options, value):
-    pixels = drawn(tmp_path, value, shape, **options)
-    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+def test_any_field_can_be_drawn(tmp_path, shape, options):
+    pixels = drawn(tmp_path, 1, shape, **options)
+    assert len(np.unique(pixels.sum(axis=-1))) > 20  # axes, figures, a colour bar
 
 
 def test_what_is_not_finite_is_grey(tmp_path):

@@ -27,13 +27,16 @@ def collectively(comm: MPI.Intracomm, phase: str) -> Iterator[None]:
     if not failed:
         return
     first = comm.allreduce(comm.rank if error else comm.size, MPI.MIN)
-    kind, text = comm.bcast((isinstance(error, InputError), _describe(error)) if comm.rank == first else None, first)
+    kind, text = comm.bcast(
+        (isinstance(error, InputError), _describe(error, phase)) if comm.rank == first else None, first
+    )
     if error:
         raise error
     others = f" (and {failed - 1} more)" if failed > 1 else ""
-    message = f"rank {first}{others} failed {phase}: {text}"
+    message = f"rank {first}{others} failed: {text}"
     raise InputError(message) if kind else RemoteError(message)
 
 
-def _describe(error: Exception | None) -> str:
-    return str(error) if isinstance(error, HpcframeError) else f"{type(error).__name__}: {error}"
+def _describe(error: Exception | None, phase: str) -> str:
+    """An error that hpcframe raises says itself where it happened; any other is told by its type."""
+    return str(error) if isinstance(error, HpcframeError) else f"{phase}: {type(error).__name__}: {error}"

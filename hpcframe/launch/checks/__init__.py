@@ -28,6 +28,7 @@ class Check:
 
 CHECKS = (
     Check("Python", libraries.python),
+    Check("temporary folder", folders.temporary, when_hung=folders.SET_TMPDIR),
     Check("mpiexec", mpi.launcher),
     Check("mpi4py", mpi.library),
     Check("MPI and mpi4py agree", mpi.agreement, needs=("mpiexec", "mpi4py"), when_hung=mpi.WHEN_HUNG),
@@ -36,6 +37,5 @@ CHECKS = (
     Check("h5py", libraries.h5py),
     Check("numba", libraries.numba),
     Check("cache of compiled code", cache.cache, needs=("numba",), when_hung=cache.ELSEWHERE),
-    Check("temporary folder", folders.temporary, when_hung=folders.SET_TMPDIR),
     Check("current folder", folders.current, when_hung=folders.GO_ELSEWHERE),
 )

@@ -1,6 +1,6 @@
 """What the ranks of a trial launch do: count themselves, and each hear from the next.
 
-    mpiexec -n 2 python -m hpcframe.launch.checks.handshake
+mpiexec -n 2 python -m hpcframe.launch.checks.handshake
 """
 
 from __future__ import annotations

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from importlib import metadata
 
 from hpcframe.launch.checks.finding import Finding
+from hpcframe.launch.checks.mpi import leave_mpi_alone
 
 OLDEST = (3, 11)  # that hpcframe supports
 VECTORS = ("avx512f", "avx2", "avx", "sse4.2", "sve2", "sve", "neon")  # LLVM's names, the widest first
@@ -47,6 +49,8 @@ def _supported_by_numba() -> list[Version]:
 
 def h5py() -> Finding:
     """Not collective."""
+    with contextlib.suppress(ImportError):  # a parallel h5py would start MPI; one that is not needs no mpi4py
+        leave_mpi_alone()
     try:
         import h5py
     except ImportError as error:

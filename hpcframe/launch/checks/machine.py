@@ -19,7 +19,9 @@ def node() -> Finding:
     found += [f"{gigabytes(memory)} of memory"] if (memory := _memory()) else []
     shared = limit("cpu.max")
     if shared is not None and shared < cores:
-        return Finding("PASS", ", ".join(found), f"only the time of {shared:.3g} cores may be used: start no more ranks")
+        return Finding(
+            "PASS", ", ".join(found), f"only the time of {shared:.3g} cores may be used: start no more ranks"
+        )
     return Finding("PASS", ", ".join(found), "start one rank a core, not one a thread" if threads > cores else "")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -20,9 +21,9 @@ from hpcframe.launch.checks.handshake import Reply, replies
 HANDSHAKE = [sys.executable, "-m", "hpcframe.launch.checks.handshake"]
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")  # which launchers give to each rank
 NAMES = {"OpenRTE": "Open MPI", "PRRTE": "Open MPI", "HYDRA": "MPICH", "Intel(R) MPI": "Intel MPI"}
-WHEN_HUNG = (
-    "see where they wait: " + " ".join([sys.executable, "-m", "hpcframe.launch.local", "-n", "2", "--", *HANDSHAKE])
-)  # fmt: skip
+WHEN_HUNG = "see where they wait: " + shlex.join(
+    [sys.executable, "-m", "hpcframe.launch.local", "-n", "2", "--", *HANDSHAKE]
+)
 
 
 def launcher() -> Finding:
@@ -63,12 +64,20 @@ def loaded_version() -> str:
         ImportError: there is no mpi4py.
         RuntimeError: mpi4py finds no MPI.
     """
-    import mpi4py
-
-    mpi4py.rc.initialize = False  # a process that is no rank of a launcher must not start MPI: that can hang
+    leave_mpi_alone()
     from mpi4py import MPI
 
     return MPI.Get_library_version()
+
+
+def leave_mpi_alone() -> None:
+    """Have mpi4py not start MPI in this process, which no launcher started: it could hang. Not collective.
+
+    Raises ImportError where there is no mpi4py.
+    """
+    import mpi4py
+
+    mpi4py.rc.initialize = False
 
 
 def _loaded_from() -> str:

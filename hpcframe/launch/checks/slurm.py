@@ -11,7 +11,7 @@ from hpcframe.launch.checks.finding import Finding
 from hpcframe.launch.checks.handshake import replies
 from hpcframe.launch.checks.mpi import HANDSHAKE, essence, judge, loaded_version, release
 
-WHEN_HUNG = "the job may have no resources left for a step: squeue --steps --me; or run hpcframe doctor in a job of its own"
+WHEN_HUNG = "see what the job waits for: squeue --steps --me; or run hpcframe doctor in a job of its own"
 
 
 def agreement() -> Finding:
