@@ -6,7 +6,12 @@ Importing the package loads neither MPI nor numba; the first use of a name does.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# Intel's vector functions, where numba finds them, round otherwise than the scalar ones at the end of a loop: a point's
+# value would depend on its place in the block. numba reads this when it is first imported.
+os.environ.setdefault("NUMBA_DISABLE_INTEL_SVML", "1")
 
 if TYPE_CHECKING:
     from hpcframe.checkpoint.hdf5 import load as load
@@ -19,8 +24,8 @@ if TYPE_CHECKING:
     from hpcframe.grid.field import Field as Field
     from hpcframe.simulation.model import Model as Model
     from hpcframe.simulation.model import Parameters as Parameters
-    from hpcframe.stencils.analysis import index as index
     from hpcframe.stencils.kernel import kernel as kernel
+    from hpcframe.stencils.point import index as index
     from hpcframe.stencils.reductions import Grid as Grid
     from hpcframe.stencils.reductions import reduction as reduction
     from hpcframe.stencils.stencil import stencil as stencil
@@ -33,7 +38,7 @@ _HOME = {
     "stencil": "hpcframe.stencils.stencil",
     "kernel": "hpcframe.stencils.kernel",
     "reduction": "hpcframe.stencils.reductions",
-    "index": "hpcframe.stencils.analysis",
+    "index": "hpcframe.stencils.point",
     "save": "hpcframe.checkpoint.hdf5",
     "load": "hpcframe.checkpoint.hdf5",
     "Model": "hpcframe.simulation.model",

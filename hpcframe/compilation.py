@@ -71,7 +71,7 @@ def _ensure(function: Callable[..., Any], signature: str, key: str | None, leade
 def _key(identity: str, signature: str) -> str:
     """Everything that decides about the machine code, digested."""
     cpu = llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten()
-    versions = numba.__version__, llvmlite.__version__, platform.python_version()
+    versions = numba.__version__, llvmlite.__version__, platform.python_version(), str(numba.config.USING_SVML)
     parts = (identity, signature, repr(sorted(OPTIONS.items())), *cpu, *versions)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

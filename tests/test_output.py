@@ -15,7 +15,7 @@ from hpcframe.grid.cartesian import CartesianGrid
 from hpcframe.picture import draw
 from hpcframe.simulation.output import Output
 
-SHAPES = [(9,), (6, 8), (5, 4, 7)]
+SHAPES = [(19,), (6, 8), (5, 4, 7)]
 EXTENT = (3.0, 4.0, 14.0)
 ORIGIN = (1.0, -2.0, 0.5)
 TIMES = {0: 0.0, 100: 0.1, 250: 1 / 3}
@@ -40,7 +40,7 @@ def make_fields(grid):
         grid.field("w", dtype=np.float32, components=(grid.ndim,)),
         grid.field("stress", components=(2, 4)),
         grid.field("psi", dtype=complex),
-        grid.field("flux", staggered=(0,)),
+        grid.field("flux", staggered=(0,), halo=0),
     ]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 
+import numpy as np
 import numpy.typing as npt
 
 from hpcframe.errors import InputError
@@ -63,8 +64,8 @@ class Boundary(MutableMapping[tuple[int, int], Condition]):
     A side that is not given has zero gradient. Logically collective: give the same on every rank.
     """
 
-    def __init__(self, periodic: tuple[bool, ...]) -> None:
-        self._periodic = periodic
+    def __init__(self, periodic: tuple[bool, ...], dtype: np.dtype) -> None:
+        self._dtype = dtype
         self._conditions: dict[tuple[int, int], Condition] = {
             (axis, side): Neumann(0.0) for axis, wraps in enumerate(periodic) if not wraps for side in (0, 1)
         }
@@ -77,10 +78,28 @@ class Boundary(MutableMapping[tuple[int, int], Condition]):
         """Raises InputError where there is no such wall, or where `condition` is not one."""
         if wall not in self._conditions:
             raise InputError(self._no_such_wall(wall))
-        if not callable(condition) and not isinstance(condition, Dirichlet | Neumann):
-            raise InputError(f"boundary {wall}: expected Dirichlet, Neumann or a function of a Side, got {condition!r}")
+        known = isinstance(condition, Dirichlet | Neumann)
+        if isinstance(condition, type) or not (known or callable(condition)):
+            raise InputError(
+                f"boundary {wall}: expected hf.Dirichlet(value), hf.Neumann(gradient) or a function of a Side, "
+                f"got {condition!r}"
+            )
+        if isinstance(condition, Dirichlet | Neumann):
+            self._check_value(wall, condition)
         self._conditions[wall] = condition
         self.changes += 1
+
+    def _check_value(self, wall: tuple[int, int], condition: Dirichlet | Neumann) -> None:
+        value = condition.value if isinstance(condition, Dirichlet) else condition.gradient
+        if callable(value):
+            return
+        if not isinstance(value, int | float | complex | np.number):
+            raise InputError(f"boundary {wall}: {condition} needs a number or a function of time (s)")
+        whole = value == int(np.real(value)) if isinstance(condition, Dirichlet) else value == 0
+        if self._dtype.kind == "i" and not whole:
+            raise InputError(f"boundary {wall}: {condition} does not suit a field of {self._dtype}: take a real dtype")
+        if self._dtype.kind != "c" and isinstance(value, complex | np.complexfloating):
+            raise InputError(f"boundary {wall}: {condition} is complex, the field is {self._dtype}")
 
     def __delitem__(self, wall: tuple[int, int]) -> None:
         self[wall] = Neumann(0.0)

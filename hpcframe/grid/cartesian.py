@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,27 @@ from hpcframe.grid.communicator import check_launch, connect
 from hpcframe.grid.decomposition import Axes, Block, decompose
 from hpcframe.grid.exchange import HaloExchange
 from hpcframe.grid.field import Field
-from hpcframe.grid.halo import Reads
+from hpcframe.grid.halo import Reads, box_reads
 
-PLANS_KEPT = 64  # exchanges whose buffers and requests are kept for the next time
+PLANS_KEPT = 128  # exchanges and sweeps whose buffers, requests and tables are kept for the next time
+
+
+class Plan(Protocol):
+    """Something that is planned once and used many times."""
+
+    @property
+    def current(self) -> bool:
+        """Whether it still holds."""
+
+    @property
+    def under_way(self) -> bool:
+        """Started and not finished."""
+
+    def free(self) -> None:
+        """Release what it holds."""
+
+
+P = TypeVar("P", bound=Plan)
 
 
 class CartesianGrid:
@@ -63,7 +81,7 @@ class CartesianGrid:
         if comm is None:
             comm = MPI.COMM_WORLD
             check_launch(comm.size)
-        self.shape = _axes("shape", (shape,) if isinstance(shape, int) else shape, 1)
+        self.shape = _axes("shape", (shape,) if isinstance(shape, int | np.integer) else shape, 1)
         self.ndim = len(self.shape)
         if self.ndim > 3:
             raise InputError(f"grid: shape {list(self.shape)} has {self.ndim} axes; 1 to 3 are possible")
@@ -85,7 +103,7 @@ class CartesianGrid:
         self.block = self.decomposition.block(self.rank)
         self.time = 0.0
         self.seconds = {"compute": 0.0, "wait": 0.0}
-        self._plans: dict[Any, HaloExchange] = {}
+        self._plans: dict[Any, Plan] = {}
 
     def _lengths(self, name: str, given: Sequence[float] | None, default: float) -> tuple[float, ...]:
         values = (default,) * self.ndim if given is None else tuple(map(float, given))
@@ -125,26 +143,44 @@ class CartesianGrid:
             arrays.append((self.origin[axis] + (index + half) * self.spacing[axis]).reshape(shape))
         return tuple(arrays)
 
-    def exchange(self, *fields: Field) -> None:
-        """Fill the whole halos of several fields, one message a neighbour. Collective."""
-        from hpcframe.grid.halo import box_reads
+    def check_fields(self, fields: Iterable[Field]) -> None:
+        """Raises InputError for a field of another grid. Not collective."""
+        for field in fields:
+            if field.grid is not self:
+                raise InputError(f"field '{field.name}' lives on another grid than the one it was given to")
 
+    def exchange(self, *fields: Field) -> None:
+        """Fill the whole halos of several fields, one message a neighbour. Collective.
+
+        Raises:
+            InputError: a field of another grid.
+        """
+        self.check_fields(fields)
         exchange = self.plan_exchange({field: box_reads(field.halo) for field in fields})
         exchange.start()
         exchange.finish()
 
     def plan_exchange(self, reads: Mapping[Field, Reads]) -> HaloExchange:
         """The exchange that fills the halos where these offsets reach; kept for the next time. Collective."""
-        key = tuple(reads.items())
+        return self.planned(("exchange", *reads.items()), lambda: HaloExchange(self, reads))
+
+    def planned(self, key: tuple[Any, ...], make: Callable[[], P]) -> P:
+        """A plan by its key, made at the first use and kept for the next times. Collective where `make` is.
+
+        Plans lie here, with the grid, so that they go when it goes. Those used longest ago go first; the order of
+        use, and so what is made anew, is the same on every rank.
+        """
         plan = self._plans.pop(key, None)
         if plan is None or not plan.current:
-            if plan is not None:
+            if plan is not None and not plan.under_way:
                 plan.free()
-            plan = HaloExchange(self, reads)
-        self._plans[key] = plan  # last in the order of use
+            plan = make()
+        self._plans[key] = plan
         if len(self._plans) > PLANS_KEPT:
-            self._plans.pop(next(iter(self._plans))).free()
-        return plan
+            oldest = next((k for k, kept in self._plans.items() if kept is not plan and not kept.under_way), None)
+            if oldest is not None:
+                self._plans.pop(oldest).free()
+        return plan  # type: ignore[return-value]  # a key belongs to one kind of plan
 
 
 def _axes(name: str, values: Sequence[int], least: int) -> Axes:

@@ -77,12 +77,13 @@ def _mirror(
                     if layered == 3:
                         for d in range(table[row, 5]):
                             at = target + d * table[row, 9]
-                            flat[at] = sign * flat[source + d * table[row, 13]] + (shift + d * slope)
+                            constant = shift + d * slope
+                            flat[at] = sign * flat[source + d * table[row, 13]] + constant if sign != 0 else constant
                     else:
                         layer = b if layered == 1 else c
                         constant = shift + layer * slope
                         for d in range(table[row, 5]):
-                            flat[target + d] = sign * flat[source + d] + constant
+                            flat[target + d] = sign * flat[source + d] + constant if sign != 0 else constant
 
 
 class Copies:
@@ -114,7 +115,7 @@ def _copy_row(to: npt.NDArray, origin: npt.NDArray, word: int) -> tuple[int, ...
 
 def compile_mirror(dtype: np.dtype, shared: Communicator) -> Callable[..., None]:
     """mirror(flat, table, signs, shifts, slopes): for each row of the table and layer m of it
-    ghost = sign * inside + (shift + m * slope). Collective."""
+    ghost = sign * inside + (shift + m * slope), without the inside, whatever it is, where sign is 0. Collective."""
     kind = numba.from_dtype(dtype)
     signature = f"void({kind}[::1], int64[:, ::1], {kind}[::1], {kind}[::1], {kind}[::1])"
     return compile_once_a_node(_mirror, signature, shared.node, inspect.getsource(_mirror))

@@ -39,6 +39,7 @@ class HaloExchange:
         for field, offsets in reads.items():
             field.widen(halo_of(offsets, grid.ndim))
         self.fields = tuple(reads)
+        self._sent: list[int] = []
         self._state = tuple((field.generation, field.boundary.changes) for field in self.fields)
         self._under_way = self._freed = False
         needed = {field: widths(offsets) for field, offsets in reads.items()}
@@ -86,6 +87,11 @@ class HaloExchange:
             self._late += [Walls(field, late, compiled)] if late else []
 
     @property
+    def under_way(self) -> bool:
+        """Started and not finished."""
+        return self._under_way
+
+    @property
     def current(self) -> bool:
         """Whether it can be used: the fields have the memory and the boundaries this was planned for."""
         return not self._freed and self._state == tuple(
@@ -97,6 +103,7 @@ class HaloExchange:
         if self._under_way:
             raise HpcframeError(f"{self} was started twice: call finish() before it is started again")
         self._under_way = True
+        self._sent = [field.sent() for field in self.fields]
         for walls in self._early:
             walls.pin()
         self._pack()
@@ -116,8 +123,8 @@ class HaloExchange:
         self._unpack()
         for walls in self._late:
             walls.fill()
-        for field in self.fields:
-            field.exchanged(self._needed[field])
+        for field, sent in zip(self.fields, self._sent, strict=True):
+            field.exchanged(self._needed[field], sent)
 
     def free(self) -> None:
         """Release the requests; it can be used no more. Not collective."""

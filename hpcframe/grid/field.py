@@ -34,7 +34,6 @@ class Field:
         dtype: element type.
         components: leading axes, the same on every rank: (3,) for a vector, () for a scalar.
         staggered: axes along which the points lie on cell faces instead of centres.
-        boundary: condition by (axis, side) for each wall of the domain.
         halo: layers along each axis; grows when a stencil needs more.
     """
 
@@ -43,8 +42,8 @@ class Field:
         grid: CartesianGrid,
         name: str,
         dtype: npt.DTypeLike = np.float64,
-        components: Sequence[int] = (),
-        staggered: Sequence[int] = (),
+        components: int | Sequence[int] = (),
+        staggered: int | Sequence[int] = (),
         halo: int | Sequence[int] = 1,
         boundary: Condition | None = None,
     ) -> None:
@@ -52,23 +51,24 @@ class Field:
         self.grid = grid
         self.name = name
         self.dtype = _checked_dtype(name, dtype)
-        self.components = tuple(int(count) for count in components)
+        self.components = _checked_components(name, components)
         self.staggered = _checked_axes(name, staggered, grid.ndim)
-        self.boundary = Boundary(grid.periodic)
+        self._boundary = Boundary(grid.periodic, self.dtype)
         if boundary is not None:
-            self.boundary.set_all(boundary)
+            self._boundary.set_all(boundary)
         self.block = grid.decomposition.block(grid.rank, self.staggered)
         self.generation = 0
         self._filled: Mapping[Direction, Axes] = {}  # what was exchanged since hpcframe last wrote: equal on all ranks
         self._filled_for = 0  # changes of the boundary until then
+        self._writes = 0  # how often hpcframe wrote: the same on every rank
         self._handed_out = False  # a view was given out since: this rank's own knowledge
         self._constant = False
-        width = (halo,) * grid.ndim if isinstance(halo, int) else tuple(halo)
+        width = (int(halo),) * grid.ndim if isinstance(halo, int | np.integer) else tuple(map(int, halo))
         if len(width) != grid.ndim or min(width) < 0:
             raise InputError(
                 f"field '{name}': a halo of {halo} for a grid of {grid.ndim} axes; give one width, or one an axis"
             )
-        check_halo(name, width, grid.decomposition)
+        check_halo(name, width, grid.decomposition, self.staggered)
         self._allocate(width)
 
     def _allocate(self, halo: tuple[int, ...]) -> None:
@@ -85,6 +85,16 @@ class Field:
         self._interior = self._data[index]
         self.generation += 1
         self._own_references = self._references()
+
+    @property
+    def boundary(self) -> Boundary:
+        """The condition of each wall by (axis, side); a mapping may be assigned. Logically collective."""
+        return self._boundary
+
+    @boundary.setter
+    def boundary(self, conditions: Mapping[tuple[int, int], Condition]) -> None:
+        for wall, condition in conditions.items():
+            self._boundary[wall] = condition
 
     # -- the arrays ---------------------------------------------------------------------------------------------
 
@@ -177,6 +187,7 @@ class Field:
     def gather(self, root: int = 0) -> npt.NDArray | None:
         """The global array on `root`, None elsewhere. Collective. Nothing is held there besides the array itself."""
         with collectively(self.grid.comm, f"gathering field '{self.name}'"):
+            self._check_root(root)
             array = np.empty(self.shape, self.dtype) if self.grid.rank == root else None
         gather(self, array, root)
         return array
@@ -189,10 +200,15 @@ class Field:
         """
         with collectively(self.grid.comm, f"scattering field '{self.name}'"):
             self._refuse_constant("scatter")
+            self._check_root(root)
             whole = self._checked_global(array) if self.grid.rank == root else None
         scatter(self, whole, root)
         self.written()
         return self
+
+    def _check_root(self, root: int) -> None:
+        if root not in range(self.grid.size):
+            raise InputError(f"root={root}: the grid's ranks are 0 to {self.grid.size - 1}")
 
     def _checked_global(self, array: npt.ArrayLike | None) -> npt.NDArray:
         whole = np.asarray(array)
@@ -242,12 +258,23 @@ class Field:
     def written(self) -> None:
         """Say that the interior was changed. Logically collective."""
         self._filled = {}
+        self._writes += 1
 
-    def exchanged(self, needed: Mapping[Direction, Axes]) -> None:
-        """Say which regions of the halo were filled. Logically collective."""
-        self._filled = {**self._filled, **needed} if self._constant else needed
-        self._filled_for = self.boundary.changes
+    def sent(self) -> int:
+        """Say that an exchange has read the interior; what it returns is for `exchanged`. Logically collective."""
         self._handed_out = False
+        return self._writes
+
+    def exchanged(self, needed: Mapping[Direction, Axes], sent: int) -> None:
+        """Say which regions of the halo were filled, from the interior as it was when sent. Logically collective."""
+        if sent != self._writes:
+            return
+        known = self._filled if self._constant else {}
+        self._filled = {
+            **known,
+            **{direction: tuple(map(max, known.get(direction, width), width)) for direction, width in needed.items()},
+        }
+        self._filled_for = self.boundary.changes
 
     def freeze(self) -> Field:
         """Promise not to write to it any more, so that its halo is exchanged once and then never again. Collective.
@@ -261,6 +288,7 @@ class Field:
             if self._references() > self._own_references:
                 raise InputError(f"freezing field '{self.name}': a view of it is still in use; delete it first")
         self._constant = True
+        self._filled = {}
         return self
 
     @property
@@ -277,7 +305,7 @@ class Field:
         wide = tuple(map(max, self.halo, halo))
         if wide == self.halo:
             return
-        check_halo(self.name, wide, self.grid.decomposition)
+        check_halo(self.name, wide, self.grid.decomposition, self.staggered)
         with collectively(self.grid.comm, f"widening the halo of field '{self.name}'"):
             if self._references() > self._own_references:
                 raise InputError(
@@ -307,7 +335,14 @@ def _checked_dtype(name: str, dtype: npt.DTypeLike) -> np.dtype:
     return checked
 
 
-def _checked_axes(name: str, axes: Sequence[int], ndim: int) -> tuple[int, ...]:
+def _checked_components(name: str, components: int | Sequence[int]) -> tuple[int, ...]:
+    counts = (components,) if isinstance(components, int | np.integer) else tuple(components)
+    if any(not isinstance(count, int | np.integer) or count < 1 for count in counts):
+        raise InputError(f"field '{name}': components {counts} must be whole numbers of at least 1")
+    return tuple(map(int, counts))
+
+
+def _checked_axes(name: str, axes: int | Sequence[int], ndim: int) -> tuple[int, ...]:
     axes = (axes,) if isinstance(axes, int) else tuple(axes)
     if any(axis not in range(ndim) for axis in axes):
         raise InputError(f"field '{name}': staggered along {axes}, but the grid has axes {tuple(range(ndim))}")

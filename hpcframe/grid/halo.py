@@ -6,7 +6,7 @@ Only directions that some offset reaches are exchanged: a star stencil sends fac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -41,16 +41,21 @@ def halo_of(reads: Iterable[Offset], ndim: int) -> Axes:
     return tuple(max((abs(offset[axis]) for offset in reads), default=0) for axis in range(ndim))
 
 
-def check_halo(name: str, halo: Axes, decomposition: Decomposition) -> None:
+def check_halo(name: str, halo: Axes, decomposition: Decomposition, staggered: Sequence[int] = ()) -> None:
     """Refuse a halo wider than the smallest block: its cells would belong to a neighbour's neighbour.
+
+    A staggered field's halo beyond a wall mirrors one layer further in, so it has to be narrower by one.
 
     Raises:
         InputError: the same on every rank, since it depends on the decomposition alone.
     """
     for axis, (width, cells) in enumerate(zip(halo, decomposition.smallest, strict=True)):
-        if width > cells:
+        cut = decomposition.layout[axis] > 1
+        mirrors_further = axis in staggered and cut and not decomposition.periodic[axis]
+        if width > cells - (mirrors_further and width > 0):
             raise InputError(
-                f"field '{name}' needs a halo of {width} along axis {axis}, but the smallest of the "
+                f"field '{name}' needs a halo of {width} along axis {axis}"
+                f"{', and one layer more as it is staggered' if mirrors_further else ''}, but the smallest of the "
                 f"{decomposition.layout[axis]} blocks there has {cells} cells (grid {list(decomposition.shape)} on "
                 f"{list(decomposition.layout)} ranks): run on fewer ranks, give a rank layout with fewer blocks "
                 f"along axis {axis}, or enlarge the grid"

@@ -43,7 +43,7 @@ def examine(limit: float = LIMIT) -> int:
 def _find(check: Check, earlier: dict[str, Finding], limit: float) -> Finding:
     for title in check.needs:
         if earlier[title].status != "PASS":
-            return Finding("SKIP", f"not without {title}, see above")
+            return Finding("SKIP", f"needs {title}, see above")
     command = [sys.executable, "-m", "hpcframe.launch.checks", check.title]
     answer = run_within(limit, command)
     by_hand = f"see it by hand: {shlex.join(command)}"

@@ -8,71 +8,13 @@ the arguments' roles have to be declared. What has no meaning at a point is refu
 from __future__ import annotations
 
 import ast
-import functools
 import inspect
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any
 
-import numba
-import numpy as np
-
-from hpcframe.errors import InputError
-
-Index = tuple[int, ...]
-OFF_CENTRE = "a stencil writes at offset zero only: another rank may own the neighbour"
-UNROLL_LIMIT = 1000  # statements: beyond it a loop was not meant to be unrolled
-INDEX_PREFIX = "index_of_axis_"
-
-
-def index(axis: int) -> int:
-    """The global index of the point along an axis; for use inside a stencil, kernel expression or reduction only."""
-    raise InputError(f"hf.index({axis}) means something only inside a function decorated with hf.stencil")
-
-
-@dataclass
-class PointFunction:
-    """What a point function does.
-
-    Attributes:
-        name, parameters: as in the source.
-        fields: parameters that are indexed by offsets, in order; `scalars` are the others.
-        writes: fields that are assigned to.
-        reads: for each field the indices it is read at: components first, then offsets.
-        index_length: number of entries in each field's indices.
-        axes: axes whose global index is used.
-        body: statements left after folding; accesses are `ast.Subscript` nodes with constant indices.
-        result: the returned expression, for a reduction.
-        namespace: what the remaining names mean: njit functions and modules.
-    """
-
-    name: str
-    parameters: tuple[str, ...]
-    fields: tuple[str, ...]
-    scalars: tuple[str, ...]
-    defaults: dict[str, Any]
-    writes: tuple[str, ...] = ()
-    reads: dict[str, set[Index]] = field(default_factory=dict)
-    index_length: dict[str, int] = field(default_factory=dict)
-    axes: set[int] = field(default_factory=set)
-    body: list[ast.stmt] = field(default_factory=list)
-    result: ast.expr | None = None
-    namespace: dict[str, Any] = field(default_factory=dict)
-    refusals: dict[tuple[str, Index], Callable[[str], NoReturn]] = field(default_factory=dict)
-
-    def check_components(self, components: Mapping[str, tuple[int, ...]]) -> None:
-        """Check indices against the component axes of the fields of a call, which the source alone does not tell.
-
-        Raises:
-            InputError: a write that is not at offset zero, or a component that a field does not have.
-        """
-        for (name, where), refuse in self.refusals.items():
-            counts = components[name]
-            if any(not 0 <= entry < count for entry, count in zip(where, counts, strict=False)):
-                refuse(f"'{name}' has components {counts}, there is no {where[: len(counts)]}")
-            if name in self.writes and any(where[len(counts) :]):
-                refuse(OFF_CENTRE)
+from hpcframe.stencils.point import OFF_CENTRE, PointFunction
+from hpcframe.stencils.reader import Reader
+from hpcframe.stencils.source import Source
 
 
 def analyse(function: Callable[..., Any], returns: bool = False) -> PointFunction:
@@ -85,7 +27,7 @@ def analyse(function: Callable[..., Any], returns: bool = False) -> PointFunctio
     Raises:
         InputError: naming file, line and column of what cannot be done at a point.
     """
-    source = _Source(function)
+    source = Source(function)
     definition = source.definition
     parameters, defaults = _parameters(function, source)
     indexed = {
@@ -97,25 +39,29 @@ def analyse(function: Callable[..., Any], returns: bool = False) -> PointFunctio
     point = PointFunction(
         definition.name, parameters, fields, tuple(name for name in parameters if name not in indexed), defaults
     )
-    reader = _Reader(point, source, returns)
+    reader = Reader(point, source, returns)
     point.body = reader.statements(definition.body, {})
     _check(point, reader, source, definition, returns)
     return point
 
 
-def _parameters(function: Callable[..., Any], source: _Source) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _parameters(function: Callable[..., Any], source: Source) -> tuple[tuple[str, ...], dict[str, Any]]:
     found = inspect.signature(function).parameters.values()
     for parameter in found:
+        if parameter.name.startswith("_"):
+            source.refuse(source.definition, f"parameter '{parameter}': names that begin with _ are those of the loop")
         if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
             source.refuse(source.definition, f"parameter '{parameter}': only plain parameters are possible")
     defaults = {p.name: p.default for p in found if p.default is not p.empty}
     return tuple(p.name for p in found), defaults
 
 
-def _check(point: PointFunction, reader: _Reader, source: _Source, definition: ast.FunctionDef, returns: bool) -> None:
+def _check(point: PointFunction, reader: Reader, source: Source, definition: ast.FunctionDef, returns: bool) -> None:
     point.writes = tuple(name for name in point.fields if name in reader.written)
     if returns and (point.result is None or point.writes):
         source.refuse(definition, "a reduction returns one expression and writes to no field")
+    if returns and not point.fields:
+        source.refuse(definition, "a reduction reads at least one field, as in u[0, 0]")
     if not returns and not point.writes:
         source.refuse(definition, "a stencil assigns to at least one field, as in v[0, 0] = ...")
     for name in point.writes:
@@ -127,13 +73,21 @@ def _check(point: PointFunction, reader: _Reader, source: _Source, definition: a
             )
     _check_centred(point, reader)
     for name in point.fields:
-        lengths = {len(where) for where in point.reads.get(name, set()) | reader.written.get(name, set())}
-        if len(lengths) > 1:
-            source.refuse(definition, f"'{name}' is indexed with {sorted(lengths)} entries: use one number everywhere")
-        point.index_length[name] = lengths.pop()
+        point.index_length[name] = _index_length(name, source)
 
 
-def _check_centred(point: PointFunction, reader: _Reader) -> None:
+def _index_length(name: str, source: Source) -> int:
+    """The number of entries of a field's indices, in code that never runs too."""
+    lengths = set()
+    for node in ast.walk(source.definition):
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == name:
+            lengths.add(len(node.slice.elts) if isinstance(node.slice, ast.Tuple) else 1)
+            if len(lengths) > 1:
+                source.refuse(node, f"'{name}' is indexed with {sorted(lengths)} entries: use one number everywhere")
+    return lengths.pop()
+
+
+def _check_centred(point: PointFunction, reader: Reader) -> None:
     """Refuse off-centre writes as far as the source tells: an entry that is negative somewhere is an offset."""
     reads = [where for name in point.reads for where in point.reads[name]]
     for name, indices in reader.written.items():
@@ -143,306 +97,3 @@ def _check_centred(point: PointFunction, reader: _Reader) -> None:
             }
             if min(where) < 0 or any(where[axis] for axis in offsets):
                 point.refusals[name, where](OFF_CENTRE)
-
-
-class _Source:
-    """The text of a function, and errors that point into it."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        if not inspect.isfunction(function):
-            raise InputError(f"expected a plain Python function, got {function!r}")
-        try:
-            lines, self._first = inspect.getsourcelines(function)
-        except OSError as error:
-            raise InputError(
-                f"the source of '{function.__name__}' cannot be found: define it in a file, not in exec or at a prompt"
-            ) from error
-        self.text = textwrap.dedent("".join(lines))
-        self.file = inspect.getsourcefile(function) or "?"
-        definition = ast.parse(self.text).body[0]
-        if not isinstance(definition, ast.FunctionDef):
-            raise InputError(f"{self.file}:{self._first}: expected a function made with def")
-        self.definition = definition
-        self.meaning = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
-
-    def refuse(self, node: ast.AST, why: str) -> NoReturn:
-        line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
-        text = self.text.splitlines()[line - 1]
-        length = getattr(node, "end_col_offset", column + 1) - column
-        if getattr(node, "end_lineno", line) != line or isinstance(node, ast.FunctionDef):
-            length = len(text.rstrip()) - column
-        marks = " " * column + "^" * max(1, length)
-        raise InputError(f"{self.file}:{self._first + line - 1}: {why}\n    {text.rstrip()}\n    {marks}")
-
-
-class _Reader:
-    """Folds and records a function body, statement by statement."""
-
-    def __init__(self, point: PointFunction, source: _Source, returns: bool) -> None:
-        self.point = point
-        self.source = source
-        self.returns = returns
-        self.written: dict[str, set[Index]] = {}
-        self.read_at: dict[str, ast.AST] = {}
-        self.assigned: set[str] = set()  # temporaries that have a value on every path to here
-        self.count = 0
-
-    # -- statements ---------------------------------------------------------------------------------------------
-
-    def statements(self, body: Sequence[ast.stmt], constants: Mapping[str, Any]) -> list[ast.stmt]:
-        done: list[ast.stmt] = []
-        for statement in body:
-            self.count += 1
-            if self.count > UNROLL_LIMIT:
-                self.source.refuse(statement, f"more than {UNROLL_LIMIT} statements once loops are unrolled")
-            if self.point.result is not None:
-                self.source.refuse(statement, "nothing may follow the return")
-            handler = getattr(self, f"_{type(statement).__name__.lower()}", None)
-            if handler is None:
-                self.source.refuse(statement, "only assignments, if, and for over constants have a meaning at a point")
-            done += handler(statement, constants)
-        return done
-
-    def _pass(self, statement: ast.Pass, constants: Mapping[str, Any]) -> list[ast.stmt]:
-        return []
-
-    def _expr(self, statement: ast.Expr, constants: Mapping[str, Any]) -> list[ast.stmt]:
-        if not isinstance(statement.value, ast.Constant):  # a constant is a docstring
-            self.source.refuse(statement, "an expression without an assignment does nothing")
-        return []
-
-    def _return(self, statement: ast.Return, constants: Mapping[str, Any]) -> list[ast.stmt]:
-        if not self.returns or statement.value is None:
-            self.source.refuse(statement, "a stencil returns nothing: assign to a field, as in v[0, 0] = ...")
-        self.point.result = self.expression(statement.value, constants)
-        return []
-
-    def _assign(self, statement: ast.Assign, constants: Mapping[str, Any]) -> list[ast.stmt]:
-        value = self.expression(statement.value, constants)
-        targets = [self._target(target, constants) for target in statement.targets]
-        return [ast.copy_location(ast.Assign(targets, value), statement)]
-
-    def _annassign(self, statement: ast.AnnAssign, constants: Mapping[str, Any]) -> list[ast.stmt]:
-        if statement.value is None:
-            return []
-        return self._assign(ast.copy_location(ast.Assign([statement.target], statement.value), statement), constants)
-
-    def _augassign(self, statement: ast.AugAssign, constants: Mapping[str, Any]) -> list[ast.stmt]:
-        loaded = ast.copy_location(ast.parse(ast.unparse(statement.target), mode="eval").body, statement.target)
-        ast.fix_missing_locations(loaded)
-        for node in ast.walk(loaded):
-            ast.copy_location(node, statement.target)
-        value = ast.copy_location(ast.BinOp(loaded, statement.op, statement.value), statement)
-        return self._assign(ast.copy_location(ast.Assign([statement.target], value), statement), constants)
-
-    def _if(self, statement: ast.If, constants: Mapping[str, Any]) -> list[ast.stmt]:
-        test = self.expression(statement.test, constants)
-        if isinstance(test, ast.Constant):  # decided by constants: only one branch is left
-            return self.statements(statement.body if test.value else statement.orelse, constants)
-        before = set(self.assigned)
-        body = self.statements(statement.body, constants)
-        after_body, self.assigned = self.assigned, before
-        orelse = self.statements(statement.orelse, constants)
-        self.assigned &= after_body
-        if self.point.result is not None:
-            self.source.refuse(statement, "return once, at the end: use a conditional expression")
-        return [ast.copy_location(ast.If(test, body or [ast.Pass()], orelse), statement)]
-
-    def _for(self, statement: ast.For, constants: Mapping[str, Any]) -> list[ast.stmt]:
-        if not isinstance(statement.target, ast.Name) or statement.orelse:
-            self.source.refuse(statement, "a loop at a point has the form: for name in range(...) or in (a, b, c)")
-        if statement.target.id in self.point.parameters:
-            self.source.refuse(statement.target, f"'{statement.target.id}' is a parameter: choose another name")
-        done: list[ast.stmt] = []
-        for value in self._loop_values(statement.iter, constants):
-            done += self.statements(statement.body, {**constants, statement.target.id: value})
-        return done
-
-    def _loop_values(self, node: ast.expr, constants: Mapping[str, Any]) -> Sequence[Any]:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-            bounds = [self._constant(argument, constants) for argument in node.args]
-            if all(isinstance(bound, int) for bound in bounds) and 1 <= len(bounds) <= 3:
-                return range(*bounds)
-        values = self._constant(node, constants)
-        if isinstance(values, tuple | list) and all(isinstance(v, int | float | complex) for v in values):
-            return values
-        self.source.refuse(node, "the loop is unrolled, so its bounds must be known here: use constants")
-
-    def _target(self, target: ast.expr, constants: Mapping[str, Any]) -> ast.expr:
-        if isinstance(target, ast.Tuple):
-            parts = [self._target(part, constants) for part in target.elts]
-            return ast.copy_location(ast.Tuple(parts, ast.Store()), target)
-        if isinstance(target, ast.Name):
-            if target.id in self.point.parameters or target.id in constants:
-                self.source.refuse(
-                    target, f"'{target.id}' has its value for all points: use another name for a temporary"
-                )
-            self.assigned.add(target.id)
-            return target
-        if isinstance(target, ast.Subscript) and self._field_of(target):
-            return self._write(target, constants)
-        self.source.refuse(target, "a point function assigns to temporaries and to fields only")
-
-    def _write(self, target: ast.Subscript, constants: Mapping[str, Any]) -> ast.expr:
-        name = self._field_of(target)
-        where = self._index(target, constants)
-        self.written.setdefault(name, set()).add(where)
-        self._may_refuse(target, name, where)
-        return _access(target, name, where, ast.Store())
-
-    # -- expressions --------------------------------------------------------------------------------------------
-
-    def expression(self, node: ast.expr, constants: Mapping[str, Any]) -> ast.expr:
-        value = self._fold(node, constants)
-        if value is not None:
-            return ast.copy_location(ast.Constant(value), node)
-        if isinstance(node, ast.Subscript) and self._field_of(node):
-            return self._read(node, constants)
-        if isinstance(node, ast.Name):
-            return self._name(node)
-        if isinstance(node, ast.Call):
-            return self._call(node, constants)
-        if isinstance(node, ast.IfExp):
-            test = self.expression(node.test, constants)
-            if isinstance(test, ast.Constant):
-                return self.expression(node.body if test.value else node.orelse, constants)
-        if isinstance(node, ast.BinOp | ast.UnaryOp | ast.BoolOp | ast.Compare | ast.IfExp | ast.Tuple):
-            return self._children(node, constants)
-        self.source.refuse(node, f"{type(node).__name__} has no meaning at a point")
-
-    def _children(self, node: ast.expr, constants: Mapping[str, Any]) -> ast.expr:
-        changed: dict[str, Any] = {}
-        for name, child in ast.iter_fields(node):
-            if isinstance(child, list):
-                changed[name] = [self.expression(c, constants) if isinstance(c, ast.expr) else c for c in child]
-            else:
-                changed[name] = self.expression(child, constants) if isinstance(child, ast.expr) else child
-        return ast.copy_location(type(node)(**changed), node)
-
-    def _read(self, node: ast.Subscript, constants: Mapping[str, Any]) -> ast.expr:
-        name = self._field_of(node)
-        where = self._index(node, constants)
-        self.point.reads.setdefault(name, set()).add(where)
-        self.read_at.setdefault(name, node)
-        self._may_refuse(node, name, where)
-        return _access(node, name, where, ast.Load())
-
-    def _name(self, node: ast.Name) -> ast.expr:
-        if node.id in self.point.fields:
-            self.source.refuse(node, f"'{node.id}' is a field: say which point is meant, as in {node.id}[0, 0]")
-        if node.id in self.point.scalars or node.id in self.assigned:
-            return node
-        if node.id in self.source.meaning:
-            meaning = self.source.meaning[node.id]
-            self.source.refuse(
-                node, f"'{node.id}' is {type(meaning).__name__}: only numbers and njit functions are possible"
-            )
-        self.source.refuse(node, f"'{node.id}' has no value here, or not on every path to here")
-
-    def _call(self, node: ast.Call, constants: Mapping[str, Any]) -> ast.expr:
-        if node.keywords:
-            self.source.refuse(node, "calls at a point take positional arguments only")
-        called = self._called(node.func)
-        if called is index:
-            return self._global_index(node, constants)
-        arguments = [self.expression(argument, constants) for argument in node.args]
-        return ast.copy_location(ast.Call(self._function(node.func, called), arguments, []), node)
-
-    def _global_index(self, node: ast.Call, constants: Mapping[str, Any]) -> ast.expr:
-        axis = self._constant(node.args[0], constants) if len(node.args) == 1 else None
-        if axis not in (0, 1, 2):
-            self.source.refuse(node, "hf.index takes the number of an axis: 0, 1 or 2")
-        self.point.axes.add(axis)
-        return ast.copy_location(ast.Name(f"{INDEX_PREFIX}{axis}", ast.Load()), node)
-
-    def _called(self, node: ast.expr) -> Any:
-        """The object that a call's function expression means."""
-        if isinstance(node, ast.Attribute):
-            owner = self._called(node.value)
-            if not hasattr(owner, node.attr):
-                self.source.refuse(node, f"'{ast.unparse(node)}' does not exist")
-            return getattr(owner, node.attr)
-        if isinstance(node, ast.Name):
-            if node.id in self.source.meaning:
-                return self.source.meaning[node.id]
-            if node.id in ALLOWED_BUILTINS:
-                return ALLOWED_BUILTINS[node.id]
-        self.source.refuse(node, f"'{ast.unparse(node)}' is not known here")
-
-    def _function(self, node: ast.expr, called: Any) -> ast.expr:
-        """A name under which the generated loop knows a function."""
-        numeric = getattr(called, "__module__", None) in ("math", "numpy", "cmath") or isinstance(called, np.ufunc)
-        if not (numeric or called in ALLOWED_BUILTINS.values() or isinstance(called, numba.core.dispatcher.Dispatcher)):
-            self.source.refuse(node, f"'{ast.unparse(node)}' is not compiled: decorate it with numba.njit")
-        name = ast.unparse(node).replace(".", "_")
-        if called in ALLOWED_BUILTINS.values():
-            return ast.copy_location(ast.Name(called.__name__, ast.Load()), node)
-        while self.point.namespace.get(name, called) is not called or name in self.point.parameters:
-            name += "_"
-        self.point.namespace[name] = called
-        return ast.copy_location(ast.Name(name, ast.Load()), node)
-
-    def _may_refuse(self, node: ast.AST, name: str, where: Index) -> None:
-        self.point.refusals.setdefault((name, where), functools.partial(self.source.refuse, node))
-
-    # -- constants and indices ----------------------------------------------------------------------------------
-
-    def _fold(self, node: ast.expr, constants: Mapping[str, Any]) -> Any:
-        """The value of an expression of numbers only; None where it is not one."""
-        value = self._evaluate(node, constants)
-        return value if isinstance(value, bool | int | float | complex) else None
-
-    def _evaluate(self, node: ast.expr, constants: Mapping[str, Any]) -> Any:
-        names = {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
-        known = {name: self._known(name, constants) for name in names}
-        if None in known.values() or any(isinstance(child, ast.Call | ast.Lambda) for child in ast.walk(node)):
-            return None
-        try:
-            return eval(compile(ast.Expression(node), self.source.file, "eval"), {"__builtins__": {}}, known)
-        except Exception as error:  # whatever the user's constants raise is the user's to see
-            self.source.refuse(node, f"{type(error).__name__}: {error}")
-
-    def _known(self, name: str, constants: Mapping[str, Any]) -> Any:
-        if name in constants:
-            return constants[name]
-        if name in self.point.parameters or name in self.assigned:
-            return None
-        value = self.source.meaning.get(name)
-        value = value.item() if isinstance(value, np.generic) else value
-        value = tuple(value.tolist()) if isinstance(value, np.ndarray) and value.ndim == 1 else value
-        is_module = inspect.ismodule(value) and value.__name__ in ("math", "numpy")
-        return value if is_module or isinstance(value, bool | int | float | complex | tuple | list) else None
-
-    def _constant(self, node: ast.expr, constants: Mapping[str, Any]) -> Any:
-        value = self._evaluate(node, constants)
-        if value is None:
-            self.source.refuse(node, f"'{ast.unparse(node)}' must be a constant")
-        return value
-
-    def _field_of(self, node: ast.Subscript) -> str:
-        name = node.value.id if isinstance(node.value, ast.Name) else ""
-        return name if name in self.point.fields else ""
-
-    def _index(self, node: ast.Subscript, constants: Mapping[str, Any]) -> Index:
-        entries = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        values = []
-        for entry in entries:
-            value = self._evaluate(entry, constants)
-            if isinstance(value, bool) or not isinstance(value, int):
-                self.source.refuse(
-                    entry, "an offset must be a whole number known here: a literal, a constant or a loop's name"
-                )
-            values.append(value)
-        return tuple(values)
-
-
-def _access(node: ast.Subscript, name: str, where: Index, context: ast.expr_context) -> ast.expr:
-    entries: list[ast.expr] = [ast.Constant(entry) for entry in where]
-    access = ast.Subscript(ast.Name(name, ast.Load()), ast.Tuple(entries, ast.Load()), context)
-    return ast.fix_missing_locations(ast.copy_location(access, node))
-
-
-ALLOWED_BUILTINS: dict[str, Any] = {
-    "abs": abs, "min": min, "max": max, "pow": pow, "int": int, "float": float, "bool": bool, "complex": complex,
-    "round": round,
-}  # fmt: skip

@@ -81,20 +81,13 @@ class Call:
         # Whole numbers too become floating-point ones: 0 on one rank and 0.5 on another call the same compiled loop.
         return value if isinstance(value, complex) else float(value)
 
-    def check(self, fields: Mapping[str, Field], index_length: Mapping[str, int]) -> CartesianGrid:
+    def check(self, fields: Mapping[str, Field]) -> CartesianGrid:
         """The grid that all fields live on. Raises InputError where they do not fit together."""
         first = next(iter(fields.values()))
         grid = first.grid
-        for name, field in fields.items():
+        for field in fields.values():
             if field.grid is not grid:
                 raise InputError(f"{self.name}: fields '{first.name}' and '{field.name}' live on different grids")
-            expected = len(field.components) + grid.ndim
-            if index_length.get(name, expected) != expected:
-                parts = f" and {len(field.components)} component(s)" if field.components else ""
-                raise InputError(
-                    f"{self.name}: '{name}' is indexed with {index_length[name]} entries, but field '{field.name}' "
-                    f"has {grid.ndim} axes{parts}: {expected} entries"
-                )
         self._check_writes(fields)
         return grid
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numba
 import numpy as np
+
+STABLE = ("numpy", "math", "cmath", "numba")  # modules that change with their versions only
+BUILTIN_TYPES = (bool, int, float, complex)
 
 
 def identity_of(names: Mapping[str, Any]) -> str | None:
@@ -34,7 +38,13 @@ def _describe(value: Any, known: dict[int, str]) -> str | None:
         return None if None in parts else repr(parts)
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:  # numba compiles a global array's values in
         return f"{value.dtype}{value.shape}{value.tobytes().hex()}"
-    if inspect.ismodule(value) or isinstance(value, np.ufunc | type):
+    if inspect.ismodule(value):  # what a module of the user's holds may change: nothing is known of it
+        return f"module {value.__name__}" if value.__name__ in STABLE else None
+    if (
+        isinstance(value, np.ufunc)
+        or any(value is kind for kind in BUILTIN_TYPES)
+        or (isinstance(value, type) and issubclass(value, np.generic))
+    ):
         return f"{type(value).__name__} {value.__name__}"
     if isinstance(value, numba.core.dispatcher.Dispatcher):
         return _describe_function(value.py_func, known, repr(sorted(value.targetoptions.items(), key=str)))
@@ -51,19 +61,20 @@ def _describe_function(function: Any, known: dict[int, str], options: str) -> st
         source = inspect.getsource(function)
     except OSError:
         return None
-    variables = inspect.getclosurevars(function)
-    if variables.unbound - _attributes(function):
-        return None
-    meaning = {**variables.globals, **variables.nonlocals}
-    parts = []
+    closure = zip(function.__code__.co_freevars, (c.cell_contents for c in function.__closure__ or ()), strict=True)
+    meaning = dict(closure)
+    # Names of attributes are among them: too many objects described do no harm, too few would.
+    meaning |= {n: function.__globals__[n] for n in _names(function.__code__) if n in function.__globals__}
+    parts = [source, options, repr(function.__defaults__)]
     for name, value in sorted(meaning.items()):
         part = _describe(value, known)
         if part is None:
             return None
         parts.append(f"{name}={part}")
-    return "\n".join([source, options, repr(function.__defaults__), *parts])
+    return "\n".join(parts)
 
 
-def _attributes(function: Any) -> set[str]:
-    """Names that `getclosurevars` counts as unbound although they are attributes of something."""
-    return set(function.__code__.co_names)
+def _names(code: types.CodeType) -> set[str]:
+    """Names that a function looks up outside itself, and those of functions within it."""
+    inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return set(code.co_names).union(*map(_names, inner))

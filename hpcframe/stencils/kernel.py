@@ -77,7 +77,7 @@ class _KernelPlan(Plan):
         call = kernel.call
         first = next(iter(fields.values()))
         with collectively(first.grid.comm, f"checking the fields of '{call.name}'"):
-            grid = call.check(fields, {})
+            grid = call.check(fields)
             indices = {name: _box(kernel, name, fields[name]) for name in kernel.reads}
         written = fields[call.writes[0]]
         reads = reach(indices, fields, written.staggered)

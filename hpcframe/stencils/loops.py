@@ -15,10 +15,10 @@ from hpcframe.compilation import compile_once_a_node
 from hpcframe.errors import InputError
 from hpcframe.grid.field import Field
 from hpcframe.stencils import generate
-from hpcframe.stencils.analysis import PointFunction
 from hpcframe.stencils.binding import Scalar
-from hpcframe.stencils.generate import Form
 from hpcframe.stencils.identity import identity_of
+from hpcframe.stencils.point import PointFunction
+from hpcframe.stencils.positions import Form
 from hpcframe.stencils.regions import Box
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def form_of(point: PointFunction, fields: Mapping[str, Field], ndim: int) -> For
         group.append((name, layouts.setdefault((start, strides[-ndim:], strides[:-ndim]), len(layouts))))
     inexact = [field.dtype for field in fields.values() if field.dtype.kind in "fc"]
     single = bool(inexact) and all(dtype.name in ("float32", "complex64") for dtype in inexact)
-    return Form(ndim, tuple(group), single)
+    integers = frozenset(name for name, field in fields.items() if field.dtype.kind == "i")
+    return Form(ndim, tuple(group), integers, single)
 
 
 def default_form(point: PointFunction) -> Form:
@@ -98,7 +99,7 @@ def compile_loop(
     signature = f"{returns}({', '.join([*arrays, *numbers, 'int64[:, ::1]', *filter(None, [extra])])})"
     known = identity_of(names)
     identity = None if known is None else source + known
-    function = executed(source, names, point.name)
+    function = executed(source, names, generate.loop_name(point))
     try:
         return compile_once_a_node(function, signature, shared.node, identity)
     except NumbaError as error:

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from hpcframe.grid.field import Field
 from hpcframe.stencils import exact, generate
-from hpcframe.stencils.analysis import PointFunction
 from hpcframe.stencils.binding import Scalar
 from hpcframe.stencils.combining import Integers
 from hpcframe.stencils.loops import compile_loop, form_of, region_table, typed_scalars
+from hpcframe.stencils.point import PointFunction
+from hpcframe.stencils.positions import WholeNumbers
 
 NOTHING: Integers = np.zeros(0, np.int64)
 NAN_KEY = np.iinfo(np.int64).max  # above the key of any number
@@ -40,6 +41,8 @@ class _Loop:
         self.fields = fields
         self.grid = first.grid
         self.form = form_of(point, fields, self.grid.ndim)
+        assert point.result is not None
+        self.integer = WholeNumbers(point, self.form).holds(point.result)
         self.arrays = [fields[name].storage for name in point.fields]
         box = tuple((0, count) for count in first.local.points)
         self.regions = region_table(point, self.form, fields, first.block, [box])
@@ -73,17 +76,17 @@ class Sum:
         point: PointFunction,
         fields: Mapping[str, Field],
         scalars: Mapping[str, Scalar],
-        integer: bool = False,
         real: bool = False,
     ) -> None:
         """Collective: compiles."""
         self._kind = kind
         self._loop = loop = _Loop(point, fields)
+        integer = loop.integer
         inputs = [field.dtype.kind == "c" for field in fields.values()]
         self._complex = not real and (any(inputs) or any(isinstance(value, complex) for value in scalars.values()))
         self._integer = integer
         source = generate.sum_source(point, loop.form, self._complex, integer)
-        more = {"deposit": exact.deposit, "deposit_integers": exact.deposit_integers}
+        more = {"_deposit": exact.deposit, "_deposit_integers": exact.deposit_integers}
         extra = "int64[::1], int64[::1]"
         self._call = compile_loop(source, point, loop.form, fields, scalars, loop.grid.shared, extra=extra, more=more)
         self._count = math.prod(loop.grid.decomposition.points(next(iter(fields.values())).staggered))
@@ -116,13 +119,12 @@ class Extreme:
         point: PointFunction,
         fields: Mapping[str, Field],
         scalars: Mapping[str, Scalar],
-        integer: bool = False,
     ) -> None:
         """Collective: compiles."""
         self._greatest = kind.endswith("max")
         self._with_index = kind.startswith("arg")
-        self._integer = integer
         self._loop = loop = _Loop(point, fields)
+        self._integer = integer = loop.integer
         self._shape = loop.grid.decomposition.points(next(iter(fields.values())).staggered)
         value = "int64" if integer else "float64"
         source = generate.extreme_source(point, loop.form, self._greatest)

@@ -14,10 +14,11 @@ from hpcframe.errors import InputError, nearest
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.cartesian import CartesianGrid
 from hpcframe.grid.field import Field
-from hpcframe.stencils.analysis import PointFunction, analyse
+from hpcframe.stencils.analysis import analyse
 from hpcframe.stencils.binding import Call, HaloReads, Scalar, reach
 from hpcframe.stencils.combining import combine
 from hpcframe.stencils.partial import Extreme, Partial, Sum
+from hpcframe.stencils.point import PointFunction
 
 EXTREMES = ("min", "max", "argmin", "argmax")
 KINDS = ("sum", "mean", "integral", *EXTREMES)
@@ -49,6 +50,8 @@ class Reduction:
     Called with fields and scalars it returns the result, on every rank; `of` defers it for `grid.reduce`.
     """
 
+    real = False  # whether the expression is real even of complex fields
+
     def __init__(self, function: Callable[..., Any], kind: str) -> None:
         """Not collective. Raises InputError for an unknown kind, or naming the line that cannot be compiled."""
         if kind not in KINDS:
@@ -57,7 +60,6 @@ class Reduction:
         self.kind = kind
         self.point: PointFunction = analyse(function, returns=True)
         self.call = Call(self.point.name, self.point.parameters, self.point.fields, (), self.point.defaults)
-        self._plans: dict[Any, _Plan] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Result:
         """The result, the same on every rank. Collective."""
@@ -70,27 +72,21 @@ class Reduction:
 
     def partial(self, term: Term) -> Partial:
         """What a rank contributes. Collective: compiles."""
-        kind = Extreme if self.kind in EXTREMES else Sum
-        return kind(self.kind, self.point, term.fields, term.scalars)
+        if self.kind in EXTREMES:
+            return Extreme(self.kind, self.point, term.fields, term.scalars)
+        return Sum(self.kind, self.point, term.fields, term.scalars, self.real)
 
     def check(self, term: Term) -> CartesianGrid:
         """The grid of the fields. Raises InputError where they do not fit the expression."""
-        grid = self.call.check(term.fields, self.point.index_length)
-        self.point.check_components({name: field.components for name, field in term.fields.items()})
+        grid = self.call.check(term.fields)
+        self.point.check_indices(grid.ndim, {name: field.components for name, field in term.fields.items()})
         return grid
 
     def planned(self, term: Term) -> _Plan:
         """Collective at the first use of these fields."""
-        key = (*term.fields.values(), *map(type, term.scalars.values()))
-        plan = self._plans.get(key)
-        if plan is None or not plan.current:
-            plan = self._plans[key] = _Plan(self, term)
-            if len(self._plans) > PLANS_KEPT:
-                self._plans.pop(next(iter(self._plans)))
-        return plan
-
-
-PLANS_KEPT = 64
+        grid = next(iter(term.fields.values())).grid
+        key = (self, *term.fields.values(), *map(type, term.scalars.values()))
+        return grid.planned(key, lambda: _Plan(self, term))
 
 
 class _Plan:
@@ -111,6 +107,14 @@ class _Plan:
     @property
     def current(self) -> bool:
         return self._generations == tuple(field.generation for field in self._fields)
+
+    @property
+    def under_way(self) -> bool:
+        """A reduction ends before its call does."""
+        return False
+
+    def free(self) -> None:
+        """Nothing is held but memory."""
 
 
 def _common_points(name: str, kind: str, fields: Mapping[str, Field]) -> tuple[int, ...]:
@@ -172,7 +176,9 @@ class Grid(CartesianGrid):
         """
         from hpcframe.stencils.standard import standard
 
-        return reduce_terms(self, [term if isinstance(term, Term) else standard(*term) for term in terms])
+        chosen = [term if isinstance(term, Term) else standard(*term) for term in terms]
+        self.check_fields(field for term in chosen for field in term.fields.values())
+        return reduce_terms(self, chosen) if chosen else ()
 
     def sum(self, u: Field) -> Result:
         """Sum of all values, exact and rounded once. Collective."""

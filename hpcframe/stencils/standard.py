@@ -12,40 +12,45 @@ from typing import Any
 from hpcframe.errors import InputError, nearest
 from hpcframe.grid.cartesian import CartesianGrid
 from hpcframe.grid.field import Field
-from hpcframe.stencils.analysis import PointFunction
 from hpcframe.stencils.binding import Call
-from hpcframe.stencils.partial import Extreme, Partial, Sum
-from hpcframe.stencils.reductions import EXTREMES, Reduction, Term
+from hpcframe.stencils.point import PointFunction
+from hpcframe.stencils.reductions import Reduction, Term
 
 
 @dataclass(frozen=True)
 class _Standard:
-    """A reduction by name: its kind, its expression for real and for complex fields, what is done to the total.
+    """A reduction by name: its kind, its expression by kind of dtype, what is done to the total.
 
-    `exact` says that whole numbers stay whole; `real` that the expression is real even of complex fields.
+    `real` says that the expression is real even of complex fields.
     """
 
     kind: str
-    expression: str
+    of_real: str
     of_complex: str | None
+    of_whole: str | None = None
     finish: Callable[[Any], Any] | None = None
-    exact: bool = False
     real: bool = False
 
+    def expression(self, kinds: str) -> str:
+        """For the kinds of the fields' dtypes: f, i, c."""
+        chosen = self.of_complex if "c" in kinds else self.of_whole if kinds == "i" else self.of_real
+        return chosen or self.of_real
 
-SQUARE = "u.real * u.real + u.imag * u.imag"
+
+# Products are formed in double precision: exactly for fields of single precision.
+SQUARE = "_float64(u.real) * _float64(u.real) + _float64(u.imag) * _float64(u.imag)"
 STANDARD = {
-    "sum": _Standard("sum", "u", "u", exact=True),
-    "mean": _Standard("mean", "u", "u", exact=True),
-    "integral": _Standard("integral", "u", "u", exact=True),
-    "dot": _Standard("sum", "u * v", "u.conjugate() * v", exact=True),
-    "min": _Standard("min", "u", None, exact=True),
-    "max": _Standard("max", "u", None, exact=True),
-    "argmin": _Standard("argmin", "u", None, exact=True),
-    "argmax": _Standard("argmax", "u", None, exact=True),
-    "norm1": _Standard("sum", "abs(u)", "abs(u)", real=True),
-    "norm2": _Standard("sum", "float(u) * float(u)", SQUARE, math.sqrt, real=True),
-    "norminf": _Standard("max", "float(abs(u))", "abs(u)", real=True),
+    "sum": _Standard("sum", "u", "u"),
+    "mean": _Standard("mean", "u", "u"),
+    "integral": _Standard("integral", "u", "u"),
+    "dot": _Standard("sum", "_float64(u) * _float64(v)", "u.conjugate() * v", "u * v"),
+    "min": _Standard("min", "u", None),
+    "max": _Standard("max", "u", None),
+    "argmin": _Standard("argmin", "u", None),
+    "argmax": _Standard("argmax", "u", None),
+    "norm1": _Standard("sum", "abs(_float64(u))", "abs(u)", real=True),
+    "norm2": _Standard("sum", "_float64(u) * _float64(u)", SQUARE, finish=math.sqrt, real=True),
+    "norminf": _Standard("max", "abs(_float64(u))", "abs(u)", real=True),
 }
 
 
@@ -54,7 +59,7 @@ def standard(name: str, *fields: Field) -> Term:
     if name not in STANDARD:
         raise InputError(f"reduce: no reduction '{name}'{nearest(str(name), STANDARD)}")
     chosen = STANDARD[name]
-    names = sorted({"u", "v"} & set(chosen.expression.replace("*", " ").split()) | {"u"})
+    names = ["u", "v"] if name == "dot" else ["u"]
     if len(fields) != len(names) or not all(isinstance(field, Field) for field in fields):
         raise InputError(f"reduce: '{name}' takes {len(names)} field(s), got {list(fields)!r:.80}")
     dtype_kinds = "".join(sorted({field.dtype.kind for field in fields}))
@@ -78,21 +83,14 @@ class _Named(Reduction):
 
     def __init__(self, name: str, ndim: int, dtype_kinds: str, names: tuple[str, ...]) -> None:
         chosen = STANDARD[name]
-        expression = (chosen.of_complex if "c" in dtype_kinds else None) or chosen.expression
         self.kind = chosen.kind
-        self.point = _centred(name, expression, names, ndim)
+        self.point = _centred(name, chosen.expression(dtype_kinds), names, ndim)
         self.call = Call(name, names, names, (), {})
-        self._real = chosen.real
-        self._integer = chosen.exact and dtype_kinds == "i"
-        self._plans = {}
-
-    def partial(self, term: Term) -> Partial:
-        if self.kind in EXTREMES:
-            return Extreme(self.kind, self.point, term.fields, {}, self._integer)
-        return Sum(self.kind, self.point, term.fields, {}, self._integer, self._real)
+        self.real = chosen.real
 
     def check(self, term: Term) -> CartesianGrid:
-        return self.call.check(term.fields, {})
+        """Fields with components are reduced over all of them, so indices say nothing of those."""
+        return self.call.check(term.fields)
 
 
 def _centred(name: str, expression: str, names: tuple[str, ...], ndim: int) -> PointFunction:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpcframe.errors import InputError
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.field import Field
 from hpcframe.stencils import generate
-from hpcframe.stencils.analysis import PointFunction, analyse
+from hpcframe.stencils.analysis import analyse
 from hpcframe.stencils.binding import Call, Scalar, Sweep, reach
-from hpcframe.stencils.generate import Form
 from hpcframe.stencils.loops import compile_loop, default_form, form_of, region_table, typed_scalars
+from hpcframe.stencils.point import PointFunction
+from hpcframe.stencils.positions import Form
 
 if TYPE_CHECKING:
     from hpcframe.grid.cartesian import CartesianGrid
 
-PLANS_KEPT = 64
 StepScalar = complex | Callable[[int], complex]
 
 
@@ -85,19 +85,10 @@ class PointOperator:
                 _check_alike(self.call.name, target, other)
         return [(level, [fields[name] for name in level]) for level in held]
 
-    @functools.cached_property
-    def _plans(self) -> dict[Any, Plan]:
-        return {}
-
     def _planned(self, fields: dict[str, Field], scalars: Mapping[str, Scalar]) -> Plan:
-        key = (*fields.values(), *map(type, scalars.values()))
-        plan = self._plans.get(key)
-        if plan is None or not plan.sweep.current:
-            self._plans.pop(key, None)
-            plan = self._plans[key] = self._new_plan(fields, scalars)
-            if len(self._plans) > PLANS_KEPT:
-                self._plans.pop(next(iter(self._plans)))
-        return plan
+        grid = next(iter(fields.values())).grid
+        key = (self, *fields.values(), *map(type, scalars.values()))
+        return grid.planned(key, lambda: self._new_plan(fields, scalars))
 
     def _new_plan(self, fields: dict[str, Field], scalars: Mapping[str, Scalar]) -> Plan:
         raise NotImplementedError
@@ -110,7 +101,21 @@ class Plan:
         self.grid = grid
         self.sweep = sweep
 
+    @property
+    def current(self) -> bool:
+        """Whether the fields still have the memory that this was planned for."""
+        return self.sweep.current
+
+    @property
+    def under_way(self) -> bool:
+        """A sweep ends before its call does."""
+        return False
+
+    def free(self) -> None:
+        """Nothing is held but memory."""
+
     def run(self, scalars: Mapping[str, Scalar]) -> None:
+        """Compute all points. Collective."""
         raise NotImplementedError
 
 
@@ -123,8 +128,8 @@ class _LoopPlan(Plan):
         """Collective: plans the exchange and compiles."""
         first = next(iter(fields.values()))
         with collectively(first.grid.comm, f"checking the fields of '{call.name}'"):
-            grid = call.check(fields, point.index_length)
-            point.check_components({name: field.components for name, field in fields.items()})
+            grid = call.check(fields)
+            point.check_indices(grid.ndim, {name: field.components for name, field in fields.items()})
         written = fields[call.writes[0]]
         sweep = Sweep(grid, fields, call, reach(point.reads, fields, written.staggered))
         super().__init__(grid, sweep)
@@ -153,16 +158,17 @@ class Stencil(PointOperator):
         self.point = analyse(function)
         point = self.point
         self.call = Call(point.name, point.parameters, point.fields, point.writes, point.defaults)
+        self._form: Form = default_form(point)
 
     def _new_plan(self, fields: dict[str, Field], scalars: Mapping[str, Scalar]) -> Plan:
-        return _LoopPlan(self.point, self.call, fields, scalars)
+        plan = _LoopPlan(self.point, self.call, fields, scalars)
+        self._form = plan.form
+        return plan
 
     @property
     def source(self) -> str:
-        """The generated loop: for the fields of the latest call, or for plain float64 fields before there is one."""
-        plans: Sequence[Any] = tuple(self._plans.values())
-        form: Form = plans[-1].form if plans else default_form(self.point)
-        return generate.stencil_source(self.point, form)
+        """The generated loop: for the fields of the latest plan, or for plain float64 fields before there is one."""
+        return generate.stencil_source(self.point, self._form)
 
     def __repr__(self) -> str:
         return f"<stencil {self.call.name}({', '.join(self.call.parameters)})>"
@@ -194,4 +200,9 @@ def _check_alike(name: str, one: Field, other: Field) -> None:
     if (one.dtype, one.components, one.staggered) != (other.dtype, other.components, other.staggered):
         raise InputError(
             f"{name}: time levels '{one.name}' and '{other.name}' differ in dtype, components or staggering"
+        )
+    if dict(one.boundary) != dict(other.boundary):
+        raise InputError(
+            f"{name}: time levels '{one.name}' and '{other.name}' have different boundary conditions; they take turns, "
+            f"so give both the same"
         )

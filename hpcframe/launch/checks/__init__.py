@@ -29,9 +29,9 @@ class Check:
 CHECKS = (
     Check("Python", libraries.python),
     Check("temporary folder", folders.temporary, when_hung=folders.SET_TMPDIR),
-    Check("mpiexec", mpi.launcher),
+    Check("mpiexec", mpi.launcher, when_hung=mpi.MPIEXEC_HUNG),
     Check("mpi4py", mpi.library),
-    Check("MPI and mpi4py agree", mpi.agreement, needs=("mpiexec", "mpi4py"), when_hung=mpi.WHEN_HUNG),
+    Check("MPI and mpi4py agree", mpi.agreement, needs=("mpiexec", "mpi4py"), when_hung=mpi.BY_HAND),
     Check("srun and mpi4py agree", slurm.agreement, needs=("mpi4py",), when_hung=slurm.WHEN_HUNG),
     Check("ranks and nodes", machine.node),
     Check("h5py", libraries.h5py),

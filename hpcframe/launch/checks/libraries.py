@@ -55,7 +55,7 @@ def h5py() -> Finding:
         import h5py
     except ImportError as error:
         return Finding("FAIL", f"does not load: {error}", "pip install --force-reinstall h5py")
-    kind = "parallel" if h5py.get_config().mpi else "not parallel, which hpcframe does without"
+    kind = "parallel" if h5py.get_config().mpi else "not parallel; hpcframe writes in parallel without it"
     return Finding("PASS", f"{h5py.version.version}, HDF5 {h5py.version.hdf5_version}, {kind}")
 
 

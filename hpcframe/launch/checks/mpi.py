@@ -11,6 +11,8 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 from hpcframe.errors import InputError
@@ -21,9 +23,8 @@ from hpcframe.launch.checks.handshake import Reply, replies
 HANDSHAKE = [sys.executable, "-m", "hpcframe.launch.checks.handshake"]
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")  # which launchers give to each rank
 NAMES = {"OpenRTE": "Open MPI", "PRRTE": "Open MPI", "HYDRA": "MPICH", "Intel(R) MPI": "Intel MPI"}
-WHEN_HUNG = "see where they wait: " + shlex.join(
-    [sys.executable, "-m", "hpcframe.launch.local", "-n", "2", "--", *HANDSHAKE]
-)
+MPIEXEC_HUNG = f"see what `mpiexec --version` waits for, or use another: {local.REMEDY}"
+BY_HAND = "try it by hand: " + shlex.join([sys.executable, "-m", "hpcframe.launch.local", "-n", "2", "--", *HANDSHAKE])
 
 
 def launcher() -> Finding:
@@ -34,7 +35,7 @@ def launcher() -> Finding:
         if "SLURM_JOB_ID" in os.environ:
             return Finding("SKIP", "none here; in a Slurm job srun starts the ranks")
         return Finding("FAIL", "there is none", str(error).partition(": ")[2])
-    asked = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    asked = ask([mpiexec, "--version"], local.environment(os.environ))
     if asked.returncode:
         return Finding("FAIL", f"{mpiexec} does not run: {essence(asked.stdout + asked.stderr)}", local.REMEDY)
     return Finding("PASS", f"{release(asked.stdout + asked.stderr)} ({mpiexec})")
@@ -82,7 +83,7 @@ def leave_mpi_alone() -> None:
 
 def _loaded_from() -> str:
     maps = Path("/proc/self/maps")
-    files = re.findall(r"/\S*/libmpi\S*\.so\S*", maps.read_text()) if maps.exists() else []
+    files = re.findall(r"(?m)/.*/libmpi(?:ch|_\w+)?\.so.*$", maps.read_text()) if maps.exists() else []
     return files[0] if files else "its file is unknown"
 
 
@@ -92,10 +93,10 @@ def agreement() -> Finding:
         return Finding("SKIP", "this process is a rank itself", "run hpcframe doctor without mpiexec or srun")
     command = local.command(2, HANDSHAKE)
     environment = local.environment(os.environ, oversubscribed=local.cores() < 2)
-    started = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    started = ask(command, environment)
     answers = replies(started.stdout)
     if not answers:
-        return Finding("FAIL", f"mpiexec starts no ranks: {essence(started.stderr + started.stdout)}", _remedy())
+        return Finding("FAIL", f"mpiexec starts no ranks: {essence(started.stderr + started.stdout)}", BY_HAND)
     return judge(answers, launched_by=launcher().found, remedy=_remedy())
 
 
@@ -120,6 +121,12 @@ def _remedy() -> str:
     )
 
 
+def ask(command: list[str], environment: Mapping[str, str] = os.environ) -> subprocess.CompletedProcess[str]:
+    """Run a program with nothing on its standard input and keep what it prints. Not collective."""
+    nothing = subprocess.DEVNULL
+    return subprocess.run(command, env=environment, stdin=nothing, capture_output=True, text=True, errors="replace")
+
+
 def release(text: str) -> str:
     """Name and number of an MPI, from what its mpiexec or its library says of itself. Not collective."""
     name = r"(Intel\(R\) MPI|Open MPI|OpenRTE|PRRTE|HYDRA|MVAPICH2?|MPICH)"
@@ -130,7 +137,7 @@ def release(text: str) -> str:
 
 
 def essence(output: str) -> str:
-    """The line that tells most of what a program printed before it failed: its last error, or else its first words."""
-    lines = [line.strip(" \t\0") for line in output.splitlines() if re.search(r"\w", line)]
-    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
-    return (errors[-1:] or lines[:1] or ["it says nothing"])[0]
+    """What tells most of what a program printed before it failed: its last error, or how it began. Not collective."""
+    errors = re.findall(r"(?m)^[\w.]*(?:Error|Exception)\b.*$", output)
+    words = re.sub(r"-{9,}|\0", " ", output)  # Open MPI draws lines of dashes around its messages
+    return errors[-1] if errors else textwrap.shorten(words, 300, placeholder=" ...") or "it says nothing"

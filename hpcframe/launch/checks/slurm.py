@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 
 from hpcframe.launch.checks.finding import Finding
 from hpcframe.launch.checks.handshake import replies
-from hpcframe.launch.checks.mpi import HANDSHAKE, essence, judge, loaded_version, release
+from hpcframe.launch.checks.mpi import HANDSHAKE, ask, essence, judge, loaded_version, release
 
 WHEN_HUNG = "see what the job waits for: squeue --steps --me; or run hpcframe doctor in a job of its own"
 
@@ -22,7 +21,7 @@ def agreement() -> Finding:
         return Finding("SKIP", "not in a Slurm job", "check a compute node too: salloc -N 2 -n 2 hpcframe doctor")
     if not shutil.which("srun"):
         return Finding("FAIL", "in a Slurm job, but there is no srun on PATH", "module load slurm, or correct PATH")
-    asked = subprocess.run(["srun", "--mpi=list"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    asked = ask(["srun", "--mpi=list"])
     own = release(loaded_version())
     protocol = protocol_of(own)
     if protocol not in offered(asked.stdout + asked.stderr):
@@ -53,7 +52,7 @@ def _trial(own: str, protocol: str) -> Finding:
     # On two nodes where the job has them. The step may share the cores of the one that this process may be in.
     nodes = min(2, int(os.environ.get("SLURM_JOB_NUM_NODES", "1")))
     srun = ["srun", f"--mpi={protocol}", f"--nodes={nodes}", "--ntasks=2", "--overlap", "--overcommit"]
-    started = subprocess.run([*srun, *HANDSHAKE], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    started = ask([*srun, *HANDSHAKE])
     answers = replies(started.stdout)
     remedy = f"load the module of {own} in the job; with Intel MPI also set I_MPI_PMI_LIBRARY to Slurm's libpmi2.so"
     if not answers:
