@@ -41,6 +41,8 @@ def run(
     if dry_run:
         _explain(configuration, overrides, ranks)
         return
+    if ranks > local.cores():
+        print(f"{ranks} ranks take turns on {local.cores()} core(s): right for a test, slow for a run", file=sys.stderr)
     program = [sys.executable, "-m", "hpcframe.run", str(configuration)]
     raise typer.Exit(local.run(ranks, [*program, *(f"--set={text}" for text in overrides)]))
 
@@ -59,7 +61,7 @@ def _explain(configuration: Path, overrides: list[str], ranks: int) -> None:
 
 @app.command()
 def new(kernel: Annotated[str, typer.Argument(help="a shipped kernel", show_default=False)]) -> None:
-    """Print the commented sim.toml of a shipped kernel, to be kept as yours: hpcframe new heat > sim.toml"""
+    """Print the commented sim.toml of a shipped kernel."""
     from hpcframe.launch.samples import sample
 
     print(sample(kernel), end="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,3 +193,7 @@ def _colours(arrays: list[npt.NDArray]) -> tuple[Any, Normalize]:
         high = max(-low, high)
         return colormaps["RdBu_r"].with_extremes(bad="0.8"), Normalize(-high, high)
     return colormaps["viridis"].with_extremes(bad="0.8"), Normalize(low, high)
+
+
+if __name__ == "__main__":
+    draw(*sys.argv[1:])

@@ -6,11 +6,14 @@ Exit codes: 0 done, 2 the input is wrong, 1 anything else, stopped by a signal i
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+Picture = tuple[Path, Path, str]  # the file to draw from, the file to draw to, the field
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -43,12 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.formatwarning = lambda message, *_, **__: f"hpcframe: {message}\n"
     world = MPI.COMM_WORLD.Dup()
     try:
-        return _run(options, world)
+        code, picture = _run(options, world)
     except Exception as error:
         return end_job(world, error)
+    rank = world.rank
+    MPI.Finalize()
+    if picture and rank == 0:
+        _draw(*picture)
+    return code
 
 
-def _run(options: argparse.Namespace, world: MPI.Intracomm) -> int:
+def _run(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[int, Picture | None]:
+    """The exit code, and what to draw."""
     from hpcframe.grid.communicator import check_launch
     from hpcframe.simulation.loop import Run
     from hpcframe.simulation.planning import explain
@@ -60,7 +69,7 @@ def _run(options: argparse.Namespace, world: MPI.Intracomm) -> int:
         text = explain(configuration, world)
         if world.rank == 0:
             print(text, flush=True)
-        return 0
+        return 0, None
     stop = StopRequest()
     run = Run(configuration, world)
     if world.rank == 0:
@@ -91,8 +100,8 @@ def _announce(run: Run) -> None:
     )
 
 
-def _conclude(run: Run) -> int:
-    """Write the summary and the picture, and say where everything is."""
+def _conclude(run: Run) -> tuple[int, Picture | None]:
+    """Write the summary, and say where everything is."""
     from hpcframe.simulation.results import describe, summarise
     from hpcframe.simulation.summary import write_summary
 
@@ -101,23 +110,19 @@ def _conclude(run: Run) -> int:
         write_summary(run.directory / "summary.json", **summary)
         print(describe(run, summary))
         print(f"  result   {run.output.latest}")
-        if run.configuration.output.picture:
-            print(f"  picture  {_draw(run)}")
         print(f"  summary  {run.directory / 'summary.json'}", flush=True)
-    return 1 if run.stopped_by else 0
-
-
-def _draw(run: Run) -> str:
-    """Results are safe by now, so a picture that cannot be drawn is a notice, not an error."""
-    from hpcframe.picture import draw
-
-    picture = run.directory / "result.png"
     assert run.output.latest is not None  # the last step is always written
-    try:
-        draw(run.output.latest, picture, run.chosen_fields()[0].name)
-    except (ImportError, OSError, ValueError, RuntimeError) as error:
-        return f"not drawn: {error}"
-    return str(picture)
+    picture = (run.output.latest, run.directory / "result.png", run.chosen_fields()[0].name)
+    return int(bool(run.stopped_by)), picture if run.configuration.output.picture else None
+
+
+def _draw(result: Path, picture: Path, field: str) -> None:
+    """In a process of its own, since no rank loads a plotting library. Results are safe by now, so a picture that
+    cannot be drawn is a notice, not an error."""
+    program = [sys.executable, "-m", "hpcframe.picture", str(result), str(picture), field]
+    drawn = subprocess.run(program, capture_output=True, text=True)
+    reason = drawn.stderr.strip().splitlines()[-1:] or [f"exit code {drawn.returncode}"]
+    print(f"  picture  {f'not drawn: {reason[0]}' if drawn.returncode else picture}", flush=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import hpcframe as hf
 
 
 @hf.stencil
-def step_2d(new_u, new_v, u, v, dt, diffusivity_u, diffusivity_v, feed, kill, x, y):
+def step_2d(new_u, new_v, u, v, diffusivity_u, diffusivity_v, feed, kill, x, y, dt):
     laplacian_u = x * (u[1, 0] - 2.0 * u[0, 0] + u[-1, 0]) + y * (u[0, 1] - 2.0 * u[0, 0] + u[0, -1])
     laplacian_v = x * (v[1, 0] - 2.0 * v[0, 0] + v[-1, 0]) + y * (v[0, 1] - 2.0 * v[0, 0] + v[0, -1])
     reaction = u[0, 0] * v[0, 0] * v[0, 0]
@@ -29,7 +29,7 @@ def step_2d(new_u, new_v, u, v, dt, diffusivity_u, diffusivity_v, feed, kill, x,
 
 
 @hf.stencil
-def step_3d(new_u, new_v, u, v, dt, diffusivity_u, diffusivity_v, feed, kill, x, y, z):
+def step_3d(new_u, new_v, u, v, diffusivity_u, diffusivity_v, feed, kill, x, y, z, dt):
     laplacian_u = (
         x * (u[1, 0, 0] - 2.0 * u[0, 0, 0] + u[-1, 0, 0])
         + y * (u[0, 1, 0] - 2.0 * u[0, 0, 0] + u[0, -1, 0])
@@ -101,7 +101,7 @@ class GrayScott(hf.Model):
         weights = [1 / h**2 for h in self.grid.spacing]
         step = step_2d if self.grid.ndim == 2 else step_3d
         self.u, self.v, self.new_u, self.new_v = step.iterate(
-            self.new_u, self.new_v, self.u, self.v, dt, *equation, *weights, steps=steps, dt=dt
+            self.new_u, self.new_v, self.u, self.v, *equation, *weights, steps=steps, dt=dt
         )
 
     def diagnostics(self):

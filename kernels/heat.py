@@ -8,7 +8,10 @@ Equations, 2nd ed., Cambridge 2005, chapters 2 and 3. With elevation as u and no
 the standard model of soil creep: W. E. H. Culling, Journal of Geology 68 (1960), 336-344.
 """
 
+from typing import Annotated
+
 import numpy as np
+from msgspec import Meta
 
 import hpcframe as hf
 
@@ -16,19 +19,19 @@ import hpcframe as hf
 
 
 @hf.stencil
-def step_1d(new, u, dt, source, x):
+def step_1d(new, u, source, x, dt):
     diffusion = x * (u[1] - 2.0 * u[0] + u[-1])
     new[0] = u[0] + dt * (diffusion + source)
 
 
 @hf.stencil
-def step_2d(new, u, dt, source, x, y):
+def step_2d(new, u, source, x, y, dt):
     diffusion = x * (u[1, 0] - 2.0 * u[0, 0] + u[-1, 0]) + y * (u[0, 1] - 2.0 * u[0, 0] + u[0, -1])
     new[0, 0] = u[0, 0] + dt * (diffusion + source)
 
 
 @hf.stencil
-def step_3d(new, u, dt, source, x, y, z):
+def step_3d(new, u, source, x, y, z, dt):
     diffusion = (
         x * (u[1, 0, 0] - 2.0 * u[0, 0, 0] + u[-1, 0, 0])
         + y * (u[0, 1, 0] - 2.0 * u[0, 0, 0] + u[0, -1, 0])
@@ -43,7 +46,7 @@ class Heat(hf.Model):
     fields = ("u",)
 
     class Parameters(hf.Parameters):
-        diffusivity: float = 1.0e-4  # m2/s
+        diffusivity: Annotated[float, Meta(gt=0)] = 1.0e-4  # m2/s
         source: float = 0.0  # unit of u / s
 
     def setup(self):
@@ -66,7 +69,7 @@ class Heat(hf.Model):
     def advance(self, steps, dt):
         step = (step_1d, step_2d, step_3d)[self.grid.ndim - 1]
         rates = [self.parameters.diffusivity / h**2 for h in self.grid.spacing]
-        self.u, self.new = step.iterate(self.new, self.u, dt, self.parameters.source, *rates, steps=steps, dt=dt)
+        self.u, self.new = step.iterate(self.new, self.u, self.parameters.source, *rates, steps=steps, dt=dt)
 
     def diagnostics(self):
         return {"heat": ("integral", self.u), "least": ("min", self.u), "greatest": ("max", self.u)}

@@ -32,7 +32,7 @@ def step_of(space_order, ndim, has_source):
     end = len(weights)
 
     @hf.stencil
-    def step_1d(new, u, old, velocity, dt, i, x, force):
+    def step_1d(new, u, old, velocity, i, x, force, dt):
         laplacian = weights[0] * x * u[0]
         for r in range(1, end):
             laplacian += weights[r] * (x * (u[r] + u[-r]))
@@ -40,7 +40,7 @@ def step_of(space_order, ndim, has_source):
         new[0] = 2.0 * u[0] - old[0] + dt * dt * (velocity[0] * velocity[0] * laplacian + source)
 
     @hf.stencil
-    def step_2d(new, u, old, velocity, dt, i, j, x, y, force):
+    def step_2d(new, u, old, velocity, i, j, x, y, force, dt):
         laplacian = weights[0] * (x + y) * u[0, 0]
         for r in range(1, end):
             laplacian += weights[r] * (x * (u[r, 0] + u[-r, 0]) + y * (u[0, r] + u[0, -r]))
@@ -48,7 +48,7 @@ def step_of(space_order, ndim, has_source):
         new[0, 0] = 2.0 * u[0, 0] - old[0, 0] + dt * dt * (velocity[0, 0] * velocity[0, 0] * laplacian + source)
 
     @hf.stencil
-    def step_3d(new, u, old, velocity, dt, i, j, k, x, y, z, force):
+    def step_3d(new, u, old, velocity, i, j, k, x, y, z, force, dt):
         laplacian = weights[0] * (x + y + z) * u[0, 0, 0]
         for r in range(1, end):
             laplacian += weights[r] * (
@@ -129,8 +129,8 @@ class Wave(hf.Model):
         self.dt = dt
         self.step = step_of(self.parameters.space_order, self.grid.ndim, self.parameters.amplitude != 0)
         self.where = *self.source_cell(), *(1 / h**2 for h in self.grid.spacing)
-        self.step(self.old, self.u, self.u, self.velocity, dt / math.sqrt(2), *self.where, force=0.0)
-        self.step(self.new, self.old, self.u, self.velocity, dt, *self.where, force=0.0)  # one more, for the energy
+        self.step(self.old, self.u, self.u, self.velocity, *self.where, 0.0, dt / math.sqrt(2))
+        self.step(self.new, self.old, self.u, self.velocity, *self.where, 0.0, dt)  # one more, for the energy
 
     def source_cell(self):
         """Index of the cell that holds the source. Raises InputError where none does."""
@@ -153,7 +153,7 @@ class Wave(hf.Model):
     def advance(self, steps, dt):
         done = round(self.grid.time / dt)
         self.u, self.old, self.new = self.step.iterate(
-            self.new, self.u, self.old, self.velocity, dt, *self.where,
+            self.new, self.u, self.old, self.velocity, *self.where,
             force=lambda step: self.force((done + step) * dt), steps=steps, levels=3, dt=dt,
         )  # fmt: skip
 

@@ -1,8 +1,13 @@
 """What fields and stencils must give, in plain NumPy on whole arrays, and what tests on several ranks share."""
 
+import linecache
+import random
+
 import numpy as np
 
 import hpcframe as hf
+
+SHAPES = {1: (17,), 2: (13, 10), 3: (6, 7, 9)}
 
 
 def whole(field):
@@ -27,12 +32,14 @@ def messages(comm, call):
 
 def values(shape, dtype=np.float64, seed=1):
     """Random numbers whose last bits matter; whole ones for integers."""
-    random = np.random.default_rng(seed)
+    chance = np.random.default_rng(seed)
     dtype = np.dtype(dtype)
     if dtype.kind == "i":
-        return random.integers(-1000, 1000, shape).astype(dtype)
-    imaginary = random.standard_normal(shape) if dtype.kind == "c" else 0
-    return (random.standard_normal(shape) + 1j * imaginary if dtype.kind == "c" else random.standard_normal(shape)).astype(dtype)
+        return chance.integers(-1000, 1000, shape).astype(dtype)
+    imaginary = chance.standard_normal(shape) if dtype.kind == "c" else 0
+    return (
+        chance.standard_normal(shape) + 1j * imaginary if dtype.kind == "c" else chance.standard_normal(shape)
+    ).astype(dtype)
 
 
 def exact_values(shape, dtype=np.float64, seed=1):
@@ -108,12 +115,49 @@ class Points:
         self.result[self._split(index)[0]] = value
 
 
-def by_numpy(stencil, *arguments):
+def by_numpy(stencil, *arguments, **scalars):
     """What a stencil without branches must write: its function, run by NumPy over whole arrays. Collective."""
-    given = dict(zip(stencil.call.parameters, arguments, strict=False))
+    given = {**dict(zip(stencil.call.parameters, arguments, strict=False)), **scalars}
     written = given[stencil.call.writes[0]]
     shape = written.shape[len(written.components) :]
     given = {name: Points(value, shape) if isinstance(value, hf.Field) else value for name, value in given.items()}
     stencil.__wrapped__(**given)
     results = tuple(given[name].result for name in stencil.call.writes)
     return results if len(results) > 1 else results[0]
+
+
+def at_random(seed):
+    """A boundary condition of numbers that binary arithmetic represents exactly."""
+    chance = np.random.default_rng(seed)
+    return chance.choice([hf.Dirichlet, hf.Neumann])(float(chance.integers(-8, 8)) / 4)
+
+
+def function_of(text, name, **names):
+    """The function that a text defines, in a place where its source is found."""
+    file = f"<test {name} {hash(text)}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    exec(compile(text, file, "exec"), names)
+    return names[name]
+
+
+def grid_of(comm, ndim, seed=0, **options):
+    """A grid of the shape for this number of axes, periodic along some of them."""
+    shape, chance = SHAPES[ndim], random.Random(seed)
+    periodic = [chance.random() < 0.5 for _ in shape]
+    return hf.Grid(shape, extent=[n / 4 for n in shape], periodic=periodic, comm=comm, **options)
+
+
+def random_field(grid, name, seed=1, **options):
+    """A field of random values with random conditions on its walls."""
+    field = grid.field(name, **options)
+    array = values(field.shape, field.dtype, seed)
+    field.scatter(array if grid.rank == 0 else None)
+    for number, wall in enumerate(field.boundary):
+        if field.dtype.kind != "i":
+            field.boundary[wall] = at_random(seed + number)
+    return field
+
+
+def is_right(field, expected):
+    """Whether a field has these bits, on every rank."""
+    return everywhere(field.grid.comm, np.array_equal(field.local_interior, expected[(..., *field.block)]))

@@ -102,7 +102,9 @@ def test_neighbours_are_mutual_and_adjoin(grid, ranks):
     rank_of, _ = owners(cut)
     for rank, direction in itertools.product(range(ranks), itertools.product((-1, 0, 1), repeat=len(shape))):
         other = cut.neighbour(rank, direction)
-        beyond = [(part.start, part.stop, part.start - 1)[d] for part, d in zip(cut.block(rank), direction, strict=True)]
+        beyond = [
+            (part.start, part.stop, part.start - 1)[d] for part, d in zip(cut.block(rank), direction, strict=True)
+        ]
         inside = all(wraps or 0 <= at < length for at, length, wraps in zip(beyond, shape, periodic, strict=True))
         assert (other is not None) == inside
         if other is not None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,7 +61,8 @@ def report(output: str) -> dict[str, tuple[str, str, str]]:
             title, (status, finding, _) = list(found.items())[-1]
             found[title] = (status, finding, line.strip())
         else:
-            found[line[6:30].strip()] = (line[:4], line[30:], "")
+            status, title, finding = re.split(" {2,}", line, maxsplit=2)
+            found[title] = (status, finding, "")
     return found
 
 

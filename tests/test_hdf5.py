@@ -279,7 +279,13 @@ def test_ranks_that_do_not_save_the_same_are_refused(comm, folder, grid):
 @pytest.mark.mpi
 @pytest.mark.parametrize(
     ("attributes", "message"),
-    [({"time": 1.0}, "choose another name"), ({"case": {}}, "a number, a text"), ({"case": None}, "a number, a text")],
+    [
+        ({"time": 1.0}, "choose another name"),
+        ({"case": {}}, "a number, a text"),
+        ({"case": None}, "a number, a text"),
+        ({"table": np.zeros(10_000)}, "up to 64 KB"),
+        ({"": 1}, "no attribute name"),
+    ],
 )
 def test_attributes_that_cannot_be_are_refused(folder, grid, attributes, message):
     text = refuse(save, folder / "state.h5", grid.field("u"), attributes=attributes, error=InputError)

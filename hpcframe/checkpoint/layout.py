@@ -59,9 +59,10 @@ def _describe(file: h5py.File, grid: CartesianGrid, time: float, attributes: Map
             raise InputError(f"attribute '{name}' is one that hpcframe writes itself; choose another name")
         try:
             file.attrs[name] = value
-        except TypeError as error:
+        except (TypeError, ValueError, RuntimeError, OSError) as error:
             raise InputError(
-                f"attribute '{name}': HDF5 cannot hold a {type(value).__name__}; give a number, a text or an array"
+                f"attribute '{name}': HDF5 cannot hold this {type(value).__name__} ({error}); "
+                f"give a number, a text, or an array of up to 64 KB"
             ) from error
 
 

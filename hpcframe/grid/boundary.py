@@ -41,8 +41,8 @@ class Side:
             A field's leading components come last.
         inside: the interior layers in the same order, same shape; where the field is staggered along the normal,
             `inside[0]` is the first layer off the wall.
-        coordinates: open coordinate arrays (m) of the ghost points, one an axis of the grid, in the order of
-            the axes of `ghost`'s grid axes (the normal moved to the front).
+        coordinates: x, y, z (m) of the ghost points as open arrays, one an axis of the grid in its own order, each
+            shaped to broadcast against `ghost`; of a field with components, against `ghost[..., component]`.
         time: the grid's time (s).
         axis, upper: which wall this is.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from mpi4py import MPI
 
 from hpcframe.errors import HpcframeError
+from hpcframe.grid.agreement import collectively
 from hpcframe.grid.copying import Copies, compile_mirror
 from hpcframe.grid.decomposition import Axes, Block
 from hpcframe.grid.halo import Direction, Reads, Transfers, halo_of, plan_transfers, widths
@@ -40,6 +41,10 @@ class HaloExchange:
             field.widen(halo_of(offsets, grid.ndim))
         self.fields = tuple(reads)
         self._sent: list[int] = []
+        self._comm = grid.comm
+        self._error: Exception | None = None
+        # Functions of the user's run on the ranks at the wall only; the cost of asking all is theirs alone.
+        self._may_fail = not all(field.boundary.steady for field in self.fields)
         self._state = tuple((field.generation, field.boundary.changes) for field in self.fields)
         self._under_way = self._freed = False
         needed = {field: widths(offsets) for field, offsets in reads.items()}
@@ -104,13 +109,11 @@ class HaloExchange:
             raise HpcframeError(f"{self} was started twice: call finish() before it is started again")
         self._under_way = True
         self._sent = [field.sent() for field in self.fields]
-        for walls in self._early:
-            walls.pin()
+        self._guarded(*(walls.pin for walls in self._early))
         self._pack()
         MPI.Prequest.Startall(self._requests)
         self._copy()
-        for walls in self._early:
-            walls.fill()
+        self._guarded(*(walls.fill for walls in self._early))
 
     def finish(self) -> None:
         """Wait for the messages and fill the rest. Collective. Raises HpcframeError if it was not started."""
@@ -121,10 +124,25 @@ class HaloExchange:
         if not self.current:
             raise HpcframeError(f"{self}: a halo grew or a boundary changed while messages were under way")
         self._unpack()
-        for walls in self._late:
-            walls.fill()
+        self._guarded(*(walls.fill for walls in self._late))
+        if self._may_fail:
+            with collectively(self._comm, f"filling the halo beyond a wall in {self}"):
+                self._raise_kept()
         for field, sent in zip(self.fields, self._sent, strict=True):
             field.exchanged(self._needed[field], sent)
+
+    def _guarded(self, *actions: Callable[[], None]) -> None:
+        """Do what may call functions of the user's; the first error is kept until all ranks can learn of it."""
+        try:
+            for action in actions:
+                action()
+        except Exception as error:  # raised by finish(), on every rank
+            self._error = self._error or error
+
+    def _raise_kept(self) -> None:
+        error, self._error = self._error, None
+        if error:
+            raise error
 
     def free(self) -> None:
         """Release the requests; it can be used no more. Not collective."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hpcframe.errors import InputError
 from hpcframe.grid.agreement import collectively
-from hpcframe.grid.boundary import Boundary, Condition
+from hpcframe.grid.boundary import Boundary, Condition, Neumann
 from hpcframe.grid.decomposition import Axes
 from hpcframe.grid.halo import Direction, Shape, box_reads, check_halo, widths
 from hpcframe.grid.memory import allocate
@@ -88,11 +88,15 @@ class Field:
 
     @property
     def boundary(self) -> Boundary:
-        """The condition of each wall by (axis, side); a mapping may be assigned. Logically collective."""
+        """The condition of each wall by (axis, side). Logically collective.
+
+        A mapping may be assigned: walls that it does not name have zero gradient then.
+        """
         return self._boundary
 
     @boundary.setter
     def boundary(self, conditions: Mapping[tuple[int, int], Condition]) -> None:
+        self._boundary.set_all(Neumann(0.0))
         for wall, condition in conditions.items():
             self._boundary[wall] = condition
 
@@ -263,6 +267,8 @@ class Field:
     def sent(self) -> int:
         """Say that an exchange has read the interior; what it returns is for `exchanged`. Logically collective."""
         self._handed_out = False
+        if not self._constant:  # until the exchange is finished, nothing in the halo can be relied on
+            self._filled = {}
         return self._writes
 
     def exchanged(self, needed: Mapping[Direction, Axes], sent: int) -> None:
@@ -332,7 +338,7 @@ def _checked_dtype(name: str, dtype: npt.DTypeLike) -> np.dtype:
     checked = np.dtype(int if dtype is int else dtype)
     if checked.name not in DTYPES:
         raise InputError(f"field '{name}': dtype {checked} is not supported; choose from {', '.join(DTYPES)}")
-    return checked
+    return np.dtype(checked.name)  # in this machine's byte order, whatever that of `dtype` is
 
 
 def _checked_components(name: str, components: int | Sequence[int]) -> tuple[int, ...]:

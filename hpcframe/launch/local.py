@@ -24,7 +24,11 @@ from types import FrameType
 
 from hpcframe.errors import InputError
 
+ANSWER_WITHIN = 20.0  # seconds
 GRACE = 10.0  # seconds from an interruption until ranks that still run are ended
+
+# SIGUSR1 is what Slurm users send before a time limit.
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 REMEDY = 'on a laptop `pip install "hpcframe[mpi]"`, on a cluster load its MPI (`module load openmpi`)'
 
@@ -70,8 +74,8 @@ def run(ranks: int, program: Sequence[str]) -> int:
     """Run `program` on `ranks` ranks of this machine, wait for its end and return its exit code.
 
     Where ranks end with different codes, Open MPI's first that is not 0 counts. An end by a signal returns 128 plus
-    its number. SIGINT, SIGTERM and SIGHUP interrupt the ranks, see `_passing_signals_to`; so call this from the main
-    thread. The ranks read nothing from standard input. Raises `InputError` as `command` does. Not collective.
+    its number. SIGINT, SIGTERM, SIGHUP and SIGUSR1 interrupt the ranks, see `_passing_signals_to`; so call this from
+    the main thread. The ranks read nothing from standard input. Raises `InputError` as `command` does. Not collective.
     """
     arguments = command(ranks, program)
     settings = environment({**_terminal(), **os.environ}, oversubscribed=ranks > cores())
@@ -95,7 +99,13 @@ def find_mpiexec(path: str) -> str:
 @functools.cache
 def implementation(mpiexec: str) -> str | None:
     """Which MPI an mpiexec belongs to: "openmpi", "mpich" or "intel"; None is any other."""
-    asked = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    try:
+        asked = subprocess.run(
+            [mpiexec, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=ANSWER_WITHIN,
+            env=environment(os.environ),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise InputError(f"{mpiexec} --version does not answer within {ANSWER_WITHIN:g} s: {REMEDY}") from None
     said = asked.stdout + asked.stderr
     return next((name for name, signs in SIGNS.items() if any(sign in said for sign in signs)), None)
 
@@ -161,7 +171,7 @@ def _passing_signals_to(job: subprocess.Popen[bytes], known: bool) -> Iterator[N
             timer.daemon = True
             timer.start()
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    previous = {number: signal.signal(number, interrupt) for number in INTERRUPTIONS}
     try:
         yield
     finally:

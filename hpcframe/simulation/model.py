@@ -63,9 +63,9 @@ class Model:
     def levels(self, name: str, count: int = 2, **options: Any) -> tuple[Field, ...]:
         """Fields for `count` time levels of one quantity, with its boundary conditions. Logically collective."""
         fields = self.grid.fields(*[name] * count, **options)
+        conditions = self._conditions(name)
         for field in fields:
-            for wall, condition in self._conditions(name).items():
-                field.boundary[wall] = condition
+            field.boundary = conditions
         return fields
 
     @property

@@ -14,7 +14,7 @@ from hpcframe.simulation.assembly import build_model, conditions
 from hpcframe.simulation.configuration import Configuration, check_names, convert_parameters
 from hpcframe.simulation.initial import set_initial
 from hpcframe.simulation.model import find_model
-from hpcframe.simulation.schedule import choose_steps, output_interval
+from hpcframe.simulation.schedule import choose_steps, is_due, output_interval
 from hpcframe.stencils.reductions import Grid
 
 SMALL = 16  # cells an axis of the grid on which the model is asked for its fields
@@ -101,7 +101,7 @@ def _time_lines(configuration: Configuration, comm: MPI.Intracomm, memory: int, 
         stable = model.stable_dt()
     steps = choose_steps(configuration.time, stable)
     interval = output_interval(configuration.output, steps)
-    count = 2 + (steps.count - 1) // interval if interval and steps.count else 1
+    count = sum(is_due(step, interval, steps.count) for step in range(steps.count + 1))
     return [
         f"time         {steps.count} steps of {steps.dt:.6g} s to {steps.count * steps.dt:.6g} s; the stable limit is "
         f"{stable:.6g} s",

@@ -49,7 +49,7 @@ def summarise(run: Run) -> dict[str, Any]:
 
 
 def _status(run: Run) -> str:
-    return f"stopped by {signal.Signals(run.stopped_by).name}" if run.stopped_by else "done"
+    return f"stopped on request ({signal.Signals(run.stopped_by).name})" if run.stopped_by else "done"
 
 
 def _over_ranks(run: Run, values: list[float]) -> tuple[list[float], list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hpcframe.errors import InputError
@@ -46,10 +47,10 @@ def choose_steps(section: TimeSection, stable_dt: float) -> Steps:
     return Steps(count, section.end_time / count if count else dt)
 
 
-def output_interval(section: OutputSection, steps: Steps) -> int:
-    """Steps between outputs; 0 where only the end is written."""
+def output_interval(section: OutputSection, steps: Steps) -> float:
+    """Steps between outputs, not always a whole number; 0 where only the end is written."""
     if section.every_time:
-        return max(1, round(section.every_time / steps.dt))
+        return max(1.0, section.every_time / steps.dt)
     return section.every_steps
 
 
@@ -58,11 +59,21 @@ def diagnostics_interval(every_steps: int, steps: Steps) -> int:
     return every_steps or max(1, math.ceil(steps.count / ROWS))
 
 
-def is_due(step: int, interval: int, last: int) -> bool:
-    """Whether something done every `interval` steps, and at the last, is done after this step."""
-    return step == last or (interval > 0 and step % interval == 0)
+def is_due(step: int, interval: float, last: int) -> bool:
+    """Whether something done every `interval` steps, and at the last, is done after this step.
+
+    Where the interval is no whole number, it is done after the step nearest to each multiple.
+    """
+    return step == last or (interval > 0 and round(round(step / interval) * interval) == step)
 
 
-def next_due(step: int, intervals: tuple[int, ...], last: int) -> int:
+def next_due(step: int, intervals: Iterable[float], last: int) -> int:
     """The first step after `step` at which something is due."""
-    return min([last, *((step // interval + 1) * interval for interval in intervals if interval > 0)])
+    return min([last, *(_next_multiple(step, interval) for interval in intervals if interval > 0)])
+
+
+def _next_multiple(step: int, interval: float) -> int:
+    count = math.floor(step / interval)
+    while round(count * interval) <= step:
+        count += 1
+    return round(count * interval)

@@ -40,33 +40,40 @@ class PointOperator:
         self._planned(fields, scalars).run(scalars)
 
     def iterate(
-        self, *args: Any, steps: int, levels: int = 2, dt: float = 0.0, **kwargs: StepScalar
+        self, *args: Any, steps: int, levels: int = 2, dt: float | None = None, **kwargs: StepScalar
     ) -> tuple[Field, ...]:
         """Do many steps, exchanging the roles of the time levels after each. Collective.
 
         The first `levels` x (number of fields written) fields are time levels, the ones written to first; other
         fields stay as they are. `u, v = step.iterate(v, u, steps=10)` has the newest in u and the one before in v.
+        The names of the levels stay with their roles: the newest is called what the newest was called before.
 
         Args:
             steps: number of steps.
             levels: time levels; 3 for a scheme such as leapfrog that reads two.
-            dt: added to the grid's time (s) after each step, for boundaries that depend on it.
+            dt: time step (s), added to the grid's time after each step, for boundaries that depend on it; also the
+                value of a scalar parameter of that name.
             kwargs: scalars; a function is called with the number of the step, from 0.
 
         Returns:
             The fields of the time levels, newest first.
         """
+        if dt is not None and "dt" in self.call.parameters[len(args) :]:
+            kwargs["dt"] = dt
         at_step = {name: value for name, value in kwargs.items() if callable(value)}
         constant = {name: value for name, value in kwargs.items() if name not in at_step}
         fields, scalars = self.call.bind(args, {**constant, **{name: value(0) for name, value in at_step.items()}})
         rotation = self._time_levels(fields, levels)
+        roles = [field.name for _, held in rotation for field in held]
         for step in range(steps):
             scalars.update({name: self.call.scalar(name, value(step)) for name, value in at_step.items()})
             bound = {**fields, **{n: f for names, held in rotation for n, f in zip(names, held, strict=True)}}
             plan = self._planned(bound, scalars)
             plan.run(scalars)
-            plan.grid.time += dt
+            plan.grid.time += dt or 0.0
             rotation = _advance(rotation)
+        for name, field in zip(roles, (field for _, held in rotation for field in held), strict=True):
+            field.name = name
         newest = [held for _, held in rotation]
         return tuple(field for held in (*newest[1:], newest[0]) for field in held)
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 import sys
 import sysconfig
-import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 
 from hpcframe.errors import InputError
 from hpcframe.launch import local
 from hpcframe.launch.checks.finding import Finding
 from hpcframe.launch.checks.handshake import Reply, replies
+from hpcframe.launch.checks.programs import ask, essence
+from hpcframe.launch.checks.units import count
 
 HANDSHAKE = [sys.executable, "-m", "hpcframe.launch.checks.handshake"]
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")  # which launchers give to each rank
@@ -104,8 +103,7 @@ def judge(answers: list[Reply], launched_by: str, remedy: str) -> Finding:
     """Whether the ranks that were started are one job of two that can talk. Not collective."""
     own = release(answers[0].library)
     if [answer.size for answer in answers] == [2, 2] and all(answer.heard == 1 - answer.rank for answer in answers):
-        nodes = answers[0].nodes
-        return Finding("PASS", f"{own}, 2 ranks on {nodes} node{'s' * (nodes > 1)}")
+        return Finding("PASS", f"{own}, 2 ranks on {count(answers[0].nodes, 'node')}")
     if all(answer.size == 1 for answer in answers):
         found = f"2 ranks were asked for, {len(answers)} started that are each alone"
     else:
@@ -121,12 +119,6 @@ def _remedy() -> str:
     )
 
 
-def ask(command: list[str], environment: Mapping[str, str] = os.environ) -> subprocess.CompletedProcess[str]:
-    """Run a program with nothing on its standard input and keep what it prints. Not collective."""
-    nothing = subprocess.DEVNULL
-    return subprocess.run(command, env=environment, stdin=nothing, capture_output=True, text=True, errors="replace")
-
-
 def release(text: str) -> str:
     """Name and number of an MPI, from what its mpiexec or its library says of itself. Not collective."""
     name = r"(Intel\(R\) MPI|Open MPI|OpenRTE|PRRTE|HYDRA|MVAPICH2?|MPICH)"
@@ -134,10 +126,3 @@ def release(text: str) -> str:
     if match is None:
         return f"an MPI unknown to hpcframe: {essence(text)}" if text.strip() else "an MPI that does not name itself"
     return f"{NAMES.get(match[1], match[1])} {match[2]}"
-
-
-def essence(output: str) -> str:
-    """What tells most of what a program printed before it failed: its last error, or how it began. Not collective."""
-    errors = re.findall(r"(?m)^[\w.]*(?:Error|Exception)\b.*$", output)
-    words = re.sub(r"-{9,}|\0", " ", output)  # Open MPI draws lines of dashes around its messages
-    return errors[-1] if errors else textwrap.shorten(words, 300, placeholder=" ...") or "it says nothing"

@@ -8,7 +8,8 @@ import shutil
 
 from hpcframe.launch.checks.finding import Finding
 from hpcframe.launch.checks.handshake import replies
-from hpcframe.launch.checks.mpi import HANDSHAKE, ask, essence, judge, loaded_version, release
+from hpcframe.launch.checks.mpi import HANDSHAKE, judge, loaded_version, release
+from hpcframe.launch.checks.programs import ask, essence
 
 WHEN_HUNG = "see what the job waits for: squeue --steps --me; or run hpcframe doctor in a job of its own"
 
