@@ -48,8 +48,8 @@ def stencil_source(point: PointFunction, form: Form) -> str:
     loops = one
     if _pays_in_pairs(point, form):
         two = _along_last(form, indices, _pair_body(point, form))
-        loops = _nest(form, indices, two, "range(0, _n0 - 1, 2)")
-        loops += _nest(form, indices, _along_last(form, indices, _body(point, form)), "range(_n0 - _n0 % 2, _n0)")
+        loops = _nest(form, indices, two, "_range(0, _n0 - 1, 2)")
+        loops += _nest(form, indices, _along_last(form, indices, _body(point, form)), "_range(_n0 - _n0 % 2, _n0)")
     return _function(point, [*_region_lines(point, form, indices), *_indent(loops)])
 
 
@@ -87,9 +87,9 @@ def sum_source(point: PointFunction, form: Form, complex_valued: bool, integer: 
     row = [
         "_done = 0",
         f"while _done < _n{last}:",
-        f"    _count = min(_n{last} - _done, {CHUNK} - _filled)",
+        f"    _count = _min(_n{last} - _done, {CHUNK} - _filled)",
         *(f"    _part{limbs} = _values{limbs}[_filled : _filled + _count]" for limbs in parts.values()),
-        f"    for _i{last} in range(_count):",
+        f"    for _i{last} in _range(_count):",
         *_indent([f"{INDEX_PREFIX}{last} = _first{last} + _done + _i{last}"] if last in point.axes else [], 2),
         *_indent(_at_lines(form, f"_uint64(_done + _i{last})"), 2),
         *_indent(_body(point, form), 2),
@@ -155,11 +155,11 @@ def _indent(lines: Sequence[str], levels: int = 1) -> list[str]:
     return [f"{'    ' * levels}{line}" for line in lines]
 
 
-def _nest(form: Form, indices: Iterable[int], row: Sequence[str], planes: str = "range(_n0)") -> list[str]:
+def _nest(form: Form, indices: Iterable[int], row: Sequence[str], planes: str = "_range(_n0)") -> list[str]:
     """Loops over all axes but the last around what is done for a row."""
     lines: list[str] = []
     for axis in range(form.ndim - 1):
-        over = planes if axis == 0 else f"range(_n{axis})"
+        over = planes if axis == 0 else f"_range(_n{axis})"
         lines += _indent([f"for _i{axis} in {over}:"], axis)
         lines += _indent([f"{INDEX_PREFIX}{axis} = _first{axis} + _i{axis}"] if axis in indices else [], axis + 1)
     return lines + _indent([*_row_lines(form), *row], form.ndim - 1)
@@ -169,12 +169,12 @@ def _along_last(form: Form, indices: Iterable[int], body: Sequence[str]) -> list
     """The loop over the points of a row."""
     last = form.ndim - 1
     own_index = [f"{INDEX_PREFIX}{last} = _first{last} + _i{last}"] if last in indices else []
-    return [f"for _i{last} in range(_n{last}):", *_indent([*own_index, *_at_lines(form, f"_uint64(_i{last})"), *body])]
+    return [f"for _i{last} in _range(_n{last}):", *_indent([*own_index, *_at_lines(form, f"_uint64(_i{last})"), *body])]
 
 
 def _region_lines(point: PointFunction, form: Form, indices: Iterable[int]) -> list[str]:
     """Read a row of the table: counts, first global indices, then positions and strides."""
-    lines = ["for _region in range(_regions.shape[0]):"]
+    lines = ["for _region in _range(_regions.shape[0]):"]
     lines += [f"    _n{axis} = _regions[_region, {axis}]" for axis in range(form.ndim)]
     lines += [f"    _first{axis} = _regions[_region, {form.ndim + axis}]" for axis in indices]
     for column, (quantity, axis, suffix) in enumerate(columns(point, form), 2 * form.ndim):
@@ -210,6 +210,6 @@ def namespace(point: PointFunction, more: Mapping[str, Any] | None = None) -> di
     numbers = {f"_{n}": np.uint64(n) for n in range(1, farthest + 2)}  # one more for the upper of two planes
     own = {
         "_uint64": np.uint64, "_int64": np.int64, "_float64": np.float64, "_float32": np.float32,
-        "_complex64": np.complex64, "_empty": np.empty,
+        "_complex64": np.complex64, "_empty": np.empty, "_range": range, "_min": min,
     }  # fmt: skip
     return {**own, **numbers, **point.namespace, **(more or {})}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -33,8 +34,7 @@ class Source:
         self.file = inspect.getsourcefile(function) or "?"
         self._lines = lines
         self.definition = self._parse()
-        closure = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        self.meaning = {**function.__globals__, **{name: cell.cell_contents for name, cell in closure}}
+        self.meaning = {**function.__globals__, **_closure(function)}
         stored = [n for n in ast.walk(self.definition) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
         self.locals = {node.id for node in stored}
         loops = [node.target for node in ast.walk(self.definition) if isinstance(node, ast.For)]
@@ -60,6 +60,15 @@ class Source:
             end = len(text)
         marks = " " * begin + "^" * max(1, end - begin)
         raise InputError(f"{self.file}:{self._first + line - 1}: {why}\n    {text}\n    {marks}")
+
+
+def _closure(function: Callable[..., Any]) -> dict[str, Any]:
+    """Names of an enclosing function, those that have a value by now."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # the cell is empty
+            found[name] = cell.cell_contents
+    return found
 
 
 def _column(text: str, byte_offset: int) -> int:
