@@ -24,6 +24,8 @@ import numba
 from numba.core import compiler
 from numba.core.serialize import dumps
 
+from hpcframe.errors import HpcframeError
+
 # No fast-math: a point's value must not depend on where a vector loop begins (see docs/reference/bits.md).
 # The numpy error model leaves out the test for a zero divisor, which would keep loops from being vectorised.
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
@@ -50,7 +52,13 @@ def compile_once_a_node(function: Callable[..., Any], signature: str, node: Any,
 
     Raises:
         numba.core.errors.NumbaError: on every rank, where the function cannot be compiled.
+        HpcframeError: numba was set up in a way that does not keep the bits.
     """
+    if numba.config.USING_SVML:
+        raise HpcframeError(
+            "numba uses Intel's vector functions (package icc_rt), with which results depend on the number of ranks: "
+            "import hpcframe before numba, or set NUMBA_DISABLE_INTEL_SVML=1"
+        )
     key = None if identity is None else _key(f"{function.__module__}\n{identity}", signature)
     try:
         if node.rank == 0:
@@ -71,7 +79,7 @@ def _ensure(function: Callable[..., Any], signature: str, key: str | None, leade
 def _key(identity: str, signature: str) -> str:
     """Everything that decides about the machine code, digested."""
     cpu = llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten()
-    versions = numba.__version__, llvmlite.__version__, platform.python_version(), str(numba.config.USING_SVML)
+    versions = numba.__version__, llvmlite.__version__, platform.python_version()
     parts = (identity, signature, repr(sorted(OPTIONS.items())), *cpu, *versions)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

@@ -107,7 +107,7 @@ class Wave(hf.Model):
         return {"u": np.exp(-0.5 * r2), "velocity": self.parameters.velocity}
 
     def initial_sine(self, *x):
-        """One period along each axis: a standing wave, cos(velocity k t), where the box is periodic."""
+        """One period along each axis: a standing wave, cos(velocity |k| t), where the box is periodic."""
         waves = [np.sin(2 * np.pi * (a - o) / e) for a, o, e in zip(x, self.grid.origin, self.grid.extent, strict=True)]
         return {"u": np.prod(np.broadcast_arrays(*waves), axis=0), "velocity": self.parameters.velocity}
 
@@ -117,7 +117,7 @@ class Wave(hf.Model):
 
     def stable_dt(self):
         slowest, fastest = self.grid.reduce(("min", self.velocity), ("max", self.velocity))
-        if slowest <= 0:
+        if not slowest > 0:
             raise hf.InputError(f"[initial] velocity: {slowest:g} m/s somewhere; give more than 0 everywhere")
         centre, *pairs = WEIGHTS[self.parameters.space_order]
         magnitudes = abs(centre) + 2 * sum(map(abs, pairs))

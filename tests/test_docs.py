@@ -39,12 +39,13 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python") or blocks(page, "toml")], ids=name)
 def test_what_a_page_shows_runs(page: Path, tmp_path: Path) -> None:
     save_files(page, tmp_path)
     if page.stem in COMMANDS_RUN:
-        run(["sh", "-eu", "-c", "\n".join(block.text for block in blocks(page, "sh"))], tmp_path)
+        for block in blocks(page, "sh"):
+            run(["sh", "-eu", "-c", block.text], tmp_path)
     run_python(page, tmp_path)
     for block in blocks(page, "toml"):
         check_simulation(block, tmp_path)
@@ -80,7 +81,7 @@ def run(command: list[str], folder: Path) -> None:
     """Run a command in a folder, the programs of this environment before others."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "PATH": path}, timeout=200, text=True,
+        command, cwd=folder, env={**os.environ, "PATH": path}, timeout=100, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"

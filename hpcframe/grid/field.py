@@ -96,8 +96,9 @@ class Field:
 
     @boundary.setter
     def boundary(self, conditions: Mapping[tuple[int, int], Condition]) -> None:
+        given = dict(conditions)
         self._boundary.set_all(Neumann(0.0))
-        for wall, condition in conditions.items():
+        for wall, condition in given.items():
             self._boundary[wall] = condition
 
     # -- the arrays ---------------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,26 +41,27 @@ def _in_local(field: Field) -> Block:
 def gather(field: Field, whole: npt.NDArray | None, root: int) -> None:
     """Every block into its place in `whole` on root. Collective."""
     comm = field.grid.comm
-    storage = field.padded
-    requests = []
-    if whole is not None:
-        for rank in range(comm.size):
-            with _piece(field.dtype, whole.shape, _in_global(field, rank)) as kind:
-                requests.append(comm.Irecv([whole, 1, kind], rank))
-    with _piece(field.dtype, storage.shape, _in_local(field)) as kind:
-        comm.Send([storage, 1, kind], root)
-    MPI.Request.Waitall(requests)
+    _move(field, whole, lambda piece, rank: comm.Irecv(piece, rank), lambda own: comm.Isend(own, root))
 
 
 def scatter(field: Field, whole: npt.NDArray | None, root: int) -> None:
     """Every rank its block of `whole`, which root holds. Collective."""
     comm = field.grid.comm
-    storage = field.padded
+    _move(field, whole, lambda piece, rank: comm.Isend(piece, rank), lambda own: comm.Irecv(own, root))
+
+
+def _move(
+    field: Field,
+    whole: npt.NDArray | None,
+    of_rank: Callable[[Any, int], MPI.Request],
+    own: Callable[[Any], MPI.Request],
+) -> None:
+    """Root deals with the piece of every rank, and every rank, root too, with its own."""
     requests = []
     if whole is not None:
-        for rank in range(comm.size):
+        for rank in range(field.grid.size):
             with _piece(field.dtype, whole.shape, _in_global(field, rank)) as kind:
-                requests.append(comm.Isend([whole, 1, kind], rank))
-    with _piece(field.dtype, storage.shape, _in_local(field)) as kind:
-        comm.Recv([storage, 1, kind], root)
+                requests.append(of_rank([whole, 1, kind], rank))
+    with _piece(field.dtype, field.padded.shape, _in_local(field)) as kind:
+        requests.append(own([field.padded, 1, kind]))
     MPI.Request.Waitall(requests)

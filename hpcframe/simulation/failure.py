@@ -10,7 +10,7 @@ from mpi4py import MPI
 
 from hpcframe.errors import HpcframeError, InputError, RemoteError
 
-DONE, FAILED, WRONG_INPUT = 0, 1, 2  # exit codes
+FAILED, WRONG_INPUT = 1, 2  # exit codes
 PATIENCE = 1.0  # s that a rank waits for all others to fail too
 STAGGER, LONGEST = 0.05, 2.0  # s a rank, s at most: the first to report ends the job before the next one does
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
-import numpy.typing as npt
 
 from hpcframe.errors import InputError, nearest
 from hpcframe.grid.boundary import Condition
@@ -20,7 +19,6 @@ from hpcframe.grid.field import Field
 from hpcframe.stencils.reductions import Grid, Term
 
 STATE_PREFIX = "initial_"
-State = Mapping[str, npt.ArrayLike]
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -30,7 +30,7 @@ class Output:
         """Collective.
 
         Args:
-            directory: the folder of the run; it is made where it is missing.
+            directory: the folder of the run; it is made where it is missing, and files of an earlier run are removed.
             grid: the grid of what will be written.
 
         Raises:
@@ -43,6 +43,8 @@ class Output:
         with collectively(grid.comm, "making the output folder"), explained(self.folder):
             if grid.rank == 0:
                 self.folder.mkdir(parents=True, exist_ok=True)
+                for older in self.folder.glob("step-*.h5"):  # of an earlier run, which this one replaces
+                    older.unlink()
 
     def write(self, step: int, time: float, fields: Sequence[Field]) -> None:
         """Write fields as they are now. Collective.

@@ -197,6 +197,8 @@ class Sweep:
     def run(self, interior: Callable[[], None], borders: Callable[[], None]) -> None:
         """Compute all points. Collective."""
         exchange = self.halo.start()
+        for field in self.written:
+            field.written()
         begin = perf_counter()
         if self.interior:
             interior()
@@ -208,5 +210,3 @@ class Sweep:
             borders()
         self._seconds["compute"] += perf_counter() - after + between - begin
         self._seconds["wait"] += after - between
-        for field in self.written:
-            field.written()

@@ -11,7 +11,6 @@ from hpcframe.stencils.point import INDEX_PREFIX, PointFunction
 from hpcframe.stencils.reader import ALLOWED_BUILTINS
 
 ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Mod, ast.FloorDiv)
-BITWISE = (ast.BitAnd, ast.BitOr, ast.BitXor, ast.LShift, ast.RShift)
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,8 @@ def _common_points(name: str, kind: str, fields: Mapping[str, Field]) -> tuple[i
 def reduce_terms(grid: CartesianGrid, terms: Sequence[Term]) -> tuple[Result, ...]:
     """All terms, in one message. Collective."""
     plans = [term.reduction.planned(term) for term in terms]
+    while not all(plan.current for plan in plans):  # a later one has widened a halo that an earlier one reads
+        plans = [term.reduction.planned(term) for term in terms]
     for plan in plans:
         exchange = plan.halo.start()
         if exchange:
@@ -145,7 +147,7 @@ def reduce_terms(grid: CartesianGrid, terms: Sequence[Term]) -> tuple[Result, ..
 def reduction(kind: str) -> Callable[[Callable[..., Any]], Reduction]:
     """Make a point function that returns an expression a reduction of it: a decorator with the kind. Not collective.
 
-    Kinds: "sum" (exact, rounded once), "mean", "integral" (sum times the cell's volume), "min", "max" (nan where any
+    Kinds: "sum" (exact, rounded once; of complex fields always a complex number), "mean", "integral" (sum times the cell's volume), "min", "max" (nan where any
     value is nan), "argmin", "argmax" (value and global index; the first in row-major order).
 
     Example:

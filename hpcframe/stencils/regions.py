@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from hpcframe.grid.decomposition import Axes
 
@@ -34,14 +34,3 @@ def split(points: Axes, margins: Sequence[tuple[int, int]]) -> tuple[list[Box], 
                 borders.append((*box[:axis], side, *box[axis + 1 :]))
         box[axis] = (begin + lower, end - upper)
     return [tuple(box)], borders
-
-
-def extents(boxes: Iterable[Box]) -> list[int]:
-    """The number of points of each box."""
-    sizes = []
-    for box in boxes:
-        size = 1
-        for begin, end in box:
-            size *= end - begin
-        sizes.append(size)
-    return sizes

@@ -18,7 +18,7 @@ class Source:
         definition: the tree; its line and column numbers are those of `text`.
         meaning: the objects that names outside the function stand for.
         locals: names that the function itself gives a value somewhere: they never mean an object outside.
-        loop_names: those that are names of loops.
+        temporaries: those that are assigned to, not only names of loops.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -38,7 +38,6 @@ class Source:
         stored = [n for n in ast.walk(self.definition) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
         self.locals = {node.id for node in stored}
         loops = [node.target for node in ast.walk(self.definition) if isinstance(node, ast.For)]
-        self.loop_names = {target.id for target in loops if isinstance(target, ast.Name)}
         self.temporaries = {node.id for node in stored if not any(node is target for target in loops)}
 
     def _parse(self) -> ast.FunctionDef:

@@ -27,14 +27,12 @@ class _Standard:
     kind: str
     of_real: str
     of_complex: str | None
-    of_whole: str | None = None
     finish: Callable[[Any], Any] | None = None
     real: bool = False
 
     def expression(self, kinds: str) -> str:
         """For the kinds of the fields' dtypes: f, i, c."""
-        chosen = self.of_complex if "c" in kinds else self.of_whole if kinds == "i" else self.of_real
-        return chosen or self.of_real
+        return (self.of_complex if "c" in kinds else None) or self.of_real
 
 
 # Products are formed in double precision: exactly for fields of single precision.
@@ -43,7 +41,7 @@ STANDARD = {
     "sum": _Standard("sum", "u", "u"),
     "mean": _Standard("mean", "u", "u"),
     "integral": _Standard("integral", "u", "u"),
-    "dot": _Standard("sum", "_float64(u) * _float64(v)", "u.conjugate() * v", "u * v"),
+    "dot": _Standard("sum", "_float64(u) * _float64(v)", "u.conjugate() * v"),
     "min": _Standard("min", "u", None),
     "max": _Standard("max", "u", None),
     "argmin": _Standard("argmin", "u", None),

@@ -58,6 +58,8 @@ class PointOperator:
         Returns:
             The fields of the time levels, newest first.
         """
+        for name in {"steps", "levels"} & {*self.call.parameters[len(args) :]} - {*self.call.defaults}:
+            raise InputError(f"{self.call.name}: '{name}' is a keyword of iterate itself; pass that scalar by position")
         if dt is not None and "dt" in self.call.parameters[len(args) :]:
             kwargs["dt"] = dt
         at_step = {name: value for name, value in kwargs.items() if callable(value)}
