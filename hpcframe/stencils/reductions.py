@@ -147,8 +147,9 @@ def reduce_terms(grid: CartesianGrid, terms: Sequence[Term]) -> tuple[Result, ..
 def reduction(kind: str) -> Callable[[Callable[..., Any]], Reduction]:
     """Make a point function that returns an expression a reduction of it: a decorator with the kind. Not collective.
 
-    Kinds: "sum" (exact, rounded once; of complex fields always a complex number), "mean", "integral" (sum times the cell's volume), "min", "max" (nan where any
-    value is nan), "argmin", "argmax" (value and global index; the first in row-major order).
+    Kinds: "sum" (exact, rounded once; of complex fields always a complex number), "mean", "integral" (sum times the
+    cell's volume), "min", "max" (nan where any value is nan), "argmin", "argmax" (value and global index; the first in
+    row-major order).
 
     Example:
         @hf.reduction("integral")
