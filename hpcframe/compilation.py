@@ -48,7 +48,7 @@ def compile_once_a_node(function: Callable[..., Any], signature: str, node: Any,
         signature: numba signature, such as "void(float64[::1], int64[:, ::1])".
         node: communicator of the ranks on this node.
         identity: text that changes whenever the compiled code would: its source and that of all it calls; None
-            where that is unknown, and nothing is kept.
+            where that is unknown, and the code is kept in this process only.
 
     Raises:
         numba.core.errors.NumbaError: on every rank, where the function cannot be compiled.
@@ -70,7 +70,10 @@ def compile_once_a_node(function: Callable[..., Any], signature: str, node: Any,
 
 def _ensure(function: Callable[..., Any], signature: str, key: str | None, leader: bool) -> Any:
     if key is None:
-        return numba.njit(signature, **OPTIONS)(function)
+        known = f"{id(function)} {signature}"  # what is in _ready keeps the function, so its id stays its own
+        if known not in _ready:
+            _ready[known] = numba.njit(signature, **OPTIONS)(function)
+        return _ready[known]
     if key not in _ready:
         _ready[key] = _load(function, key, leader) or _compile(function, signature, key, leader)
     return _ready[key]

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 STABLE = ("numpy", "math", "cmath", "numba")  # modules that change with their versions only
-BUILTIN_TYPES = (bool, int, float, complex)
+BUILTIN_TYPES = (bool, int, float, complex, range)
 
 
 def identity_of(names: Mapping[str, Any]) -> str | None:

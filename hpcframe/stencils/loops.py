@@ -106,8 +106,21 @@ def compile_loop(
         raise InputError(f"'{point.name}' cannot be compiled for {signature}:\n{error}\n{source}") from error
 
 
+_executed: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+
 def executed(source: str, names: dict[str, Any], name: str) -> Callable[..., Any]:
-    """The function that a generated text defines; its lines can be shown in tracebacks."""
+    """The function that a generated text defines: the same one for the same text and the same objects.
+
+    Its lines can be shown in tracebacks.
+    """
+    key = (source, *((known, id(names[known])) for known in sorted(names)))
+    if key not in _executed:
+        _executed[key] = _execute(source, names, name)  # whose globals keep the objects, so their ids stay their own
+    return _executed[key]
+
+
+def _execute(source: str, names: dict[str, Any], name: str) -> Callable[..., Any]:
     file = f"<hpcframe {name} {abs(hash(source)):x}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     names["__name__"] = __name__  # numba looks the module up when it loads the compiled function again
