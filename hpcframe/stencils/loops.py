@@ -114,7 +114,8 @@ def executed(source: str, names: dict[str, Any], name: str) -> Callable[..., Any
 
     Its lines can be shown in tracebacks.
     """
-    key = (source, *((known, id(names[known])) for known in sorted(names)))
+    objects = ((known, id(value)) for known, value in sorted(names.items()) if not isinstance(value, np.generic))
+    key = (source, *objects)
     if key not in _executed:
         _executed[key] = _execute(source, names, name)  # whose globals keep the objects, so their ids stay their own
     return _executed[key]
