@@ -146,6 +146,18 @@ def test_more_exchanges_than_are_kept_leave_none_out(comm, monkeypatch):
             upwind(v, other)
 
 
+def test_a_stencil_that_fails_at_a_wall_leaves_no_halo_fresh_that_it_wrote(comm):
+    def broken(side):
+        raise ArithmeticError("no value today")
+
+    u, v, w = grid_of(comm).fields("u", "v", "w")
+    v.exchange()
+    u.fill(1.0).boundary[1, 0] = broken
+    with pytest.raises((ArithmeticError, hf.RemoteError)):
+        upwind(v, u)
+    assert applied_right(diagonal, w, v, whole(v))
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_any_sequence_of_writes_views_and_exchanges_gives_what_one_process_gives(comm, seed):
     """Ranks take the same steps, but views are taken, kept, written through and dropped by one rank only."""

@@ -224,6 +224,22 @@ def cropped(field, halo):
     return field.data[(..., *cut)]
 
 
+@mpi
+@pytest.mark.parametrize("kind", [hf.Dirichlet, hf.Neumann, None])
+def test_a_function_of_a_wall_that_fails_is_an_error_on_all_ranks(comm, kind):
+    def broken(argument):
+        raise ArithmeticError("no value today")
+
+    u = grid_of(comm, (True, False)).field("u")
+    u.boundary[1, 1] = kind(broken) if kind else broken
+    with pytest.raises((ArithmeticError, hf.RemoteError), match="no value today"):
+        u.exchange()
+    u.boundary[1, 1] = hf.Dirichlet(1.0)
+    points = filled(u)
+    u.exchange()
+    assert is_right(u, points)
+
+
 @pytest.mark.parametrize("wall", [(2, 0), (0, 2), (1, 0), 0])
 def test_a_wall_that_does_not_exist_is_refused(wall):
     u = hf.Grid((4, 4), periodic=(False, True)).field("u")

@@ -69,6 +69,15 @@ def test_any_layout_of_ranks_gives_the_same_bits(comm):
 
 
 @mpi
+def test_blocks_of_a_single_cell(comm):
+    for periodic in (True, False):
+        grid = hf.Grid((comm.size, 5, 1), periodic=periodic, ranks=(comm.size, 1, 1), comm=comm)
+        v, u = grid.field("v"), random_field(grid, "u")
+        star_3d(v, u, 0.3)
+        assert is_right(v, by_numpy(star_3d, v, u, 0.3))
+
+
+@mpi
 def test_fields_may_have_halos_and_components_of_different_kinds(comm):
     @hf.stencil
     def divergence(v, flux, c):

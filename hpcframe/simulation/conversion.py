@@ -83,6 +83,10 @@ def convert_value(value_type: Any, value: object, keys: Keys, source: Source) ->
         return msgspec.convert(value, value_type)
     except msgspec.ValidationError as problem:
         _refuse(value_type, value, keys, source, problem)
+    except (TypeError, ValueError) as problem:  # the type itself is one that msgspec cannot check
+        raise source.error(
+            keys, f"the model declares it as {value_type}, which is not possible: {problem}"
+        ) from problem
 
 
 def refuse_not_finite(value: object, keys: Keys, source: Source) -> None:
@@ -111,7 +115,7 @@ def _show_keys(keys: Keys) -> str:
 
 def _refuse(value_type: Any, value: object, keys: Keys, source: Source, problem: Exception) -> NoReturn:
     choices = _choices(inspect.type_info(value_type))
-    hint = nearest(value, choices, or_all=False) if isinstance(value, str) else ""
+    hint = nearest(value, map(str, choices), or_all=False) if isinstance(value, str) else ""
     raise source.error(keys, f"expected {_expected(value_type)}, got {show(value)}{hint}") from problem
 
 
@@ -162,15 +166,15 @@ def _length(info: inspect.StrType | inspect.VarTupleType | inspect.ListType, wor
     return words.format(f"at most {most}") if most is not None else ""
 
 
-def _choices(info: inspect.Type) -> Sequence[str]:
-    """The strings that an enumeration, maybe within a union, takes."""
+def _choices(info: inspect.Type) -> Sequence[Any]:
+    """The strings or numbers that an enumeration, maybe within a union, takes."""
     match info:
         case inspect.Metadata(type=inner):
             return _choices(inner)
         case inspect.UnionType(types=types):
             return [choice for member in types for choice in _choices(member)]
         case inspect.LiteralType(values=values):
-            return [str(value) for value in values]
+            return list(values)
         case inspect.EnumType(cls=enumeration):
-            return [str(member.value) for member in enumeration]
+            return [member.value for member in enumeration]
     return []

@@ -94,12 +94,14 @@ def _time_lines(configuration: Configuration, comm: MPI.Intracomm, memory: int, 
     size = f"state        {_bytes(state)}: the size of an output of all fields"
     if memory > AFFORDABLE and configuration.time.dt is None:
         return [f"time         found at the start of a run: it takes {_bytes(memory)} a process to tell now", size]
-    stable = math.inf
+    stable, model = math.inf, None
     if memory <= AFFORDABLE:
         model = build_model(configuration, comm)
         set_initial(model, configuration.initial)
         stable = model.stable_dt()
     steps = choose_steps(configuration.time, stable)
+    if model:
+        model.start(steps.dt)  # where a model checks what it can only know by now
     interval = output_interval(configuration.output, steps)
     count = sum(is_due(step, interval, steps.count) for step in range(steps.count + 1))
     return [
