@@ -20,5 +20,5 @@ def sample(name: str) -> str:
     """The text of a sample. Raises InputError, naming those there are, for an unknown one."""
     samples = {path.stem: path for path in kernels_folder().glob("*.toml")}
     if name not in samples:
-        raise InputError(f"no sample '{name}' (there are: {', '.join(sorted(samples))}){nearest(name, samples, False)}")
+        raise InputError(f"no sample '{name}'{nearest(name, samples, False)} (there are: {', '.join(sorted(samples))})")
     return samples[name].read_text(encoding="utf-8")
