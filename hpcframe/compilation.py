@@ -128,7 +128,7 @@ def _load(function: Callable[..., Any], key: str, leader: bool) -> Any | None:
 def _store(folder: Path, key: str, code: bytes) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _is_private(folder):
-        raise PermissionError(f"{folder} can be written by others")
+        raise PermissionError(f"{folder} belongs to another user or can be written by others")
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".part-", delete=False) as part:
         try:
             part.write(hashlib.sha256(key.encode() + code).digest() + code)

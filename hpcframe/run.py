@@ -41,14 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     from mpi4py import MPI
 
-    from hpcframe.simulation.failure import end_job
+    from hpcframe.errors import InputError
+    from hpcframe.grid.communicator import check_launch, launched_rank
+    from hpcframe.simulation.failure import WRONG_INPUT, end_job
 
     warnings.formatwarning = lambda message, *_, **__: f"hpcframe: {message}\n"
-    world = MPI.COMM_WORLD.Dup()
+    try:
+        check_launch(MPI.COMM_WORLD.size)
+    except InputError as error:  # tasks that do not see each other: the first of them speaks
+        return WRONG_INPUT if launched_rank() else end_job(MPI.COMM_WORLD, error)
+    world, failures = MPI.COMM_WORLD.Dup(), MPI.COMM_WORLD.Dup()
     try:
         code, picture = _run(options, world)
     except Exception as error:
-        return end_job(world, error)
+        return end_job(failures, error)
     rank = world.rank
     MPI.Finalize()
     if picture and rank == 0:
@@ -58,12 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[int, Picture | None]:
     """The exit code, and what to draw."""
-    from hpcframe.grid.communicator import check_launch
     from hpcframe.simulation.loop import Run
     from hpcframe.simulation.planning import explain
     from hpcframe.simulation.signals import StopRequest
 
-    check_launch(world.size)
     configuration = _read(options, world)
     if options.dry_run:
         text = explain(configuration, world)
@@ -102,12 +106,15 @@ def _announce(run: Run) -> None:
 
 def _conclude(run: Run) -> tuple[int, Picture | None]:
     """Write the summary, and say where everything is."""
+    from hpcframe.grid.agreement import collectively
     from hpcframe.simulation.results import describe, summarise
     from hpcframe.simulation.summary import write_summary
 
     summary = summarise(run)
+    with collectively(run.comm, "writing the summary"):
+        if run.comm.rank == 0:
+            write_summary(run.directory / "summary.json", **summary)
     if run.comm.rank == 0:
-        write_summary(run.directory / "summary.json", **summary)
         print(describe(run, summary))
         print(f"  result   {run.output.latest}")
         print(f"  summary  {run.directory / 'summary.json'}", flush=True)

@@ -180,7 +180,8 @@ def test_complex_literals_and_scalars_keep_the_precision(comm, dtype):
 def test_single_precision_beside_whole_numbers(comm):
     @hf.stencil
     def masked(v, u, cell):
-        v[0, 0] = u[0, 1] * 0.1 if (cell[0, 0] * 2) & 2 else u[0, 0] / 3
+        twice = cell[0, 0] * 2
+        v[0, 0] = u[0, 1] * 0.1 if (twice * 3) & 2 else u[0, 0] / 3
 
     grid = grid_of(comm, 2)
     v, u = grid.field("v", dtype="float32"), random_field(grid, "u", dtype="float32")

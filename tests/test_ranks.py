@@ -37,7 +37,7 @@ def alone(request, tmp_path_factory):
     return request.param, files, summary
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4, 6])
+@pytest.mark.parametrize("ranks", [2, 3, 4, 6, 8])
 def test_every_file_is_that_of_one_rank(alone, ranks, tmp_path):
     kernel, expected, summary_alone = alone
     files, summary = run(kernel, ranks, tmp_path)

@@ -91,6 +91,19 @@ def test_fields_may_have_halos_and_components_of_different_kinds(comm):
 
 
 @mpi
+def test_fields_read_at_different_distances(comm):
+    @hf.stencil
+    def mixed(v, u, w):
+        v[0, 0] = u[1, 0] - w[-2, 0] + w[2, 1] * u[0, -1] - w[1, 2] + w[0, -2]
+
+    for ranks in ((comm.size, 1), (1, comm.size)):
+        grid = hf.Grid((20, 18), periodic=(True, False), ranks=ranks, comm=comm)
+        v, u, w = grid.field("v"), random_field(grid, "u"), random_field(grid, "w", 5)
+        mixed(v, u, w)
+        assert is_right(v, by_numpy(mixed, v, u, w))
+
+
+@mpi
 def test_components_are_written_one_by_one(comm):
     @hf.stencil
     def rotated(w, u, matrix):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from hpcframe.grid.exchange import HaloExchange
 from hpcframe.grid.field import Field
 from hpcframe.grid.halo import Reads, box_reads
 
-PLANS_KEPT = 128  # exchanges and sweeps whose buffers, requests and tables are kept for the next time
+PLANS_KEPT = 128  # exchanges and sweeps that are kept for the next time, with the fields that they are for
 
 
 class Plan(Protocol):
@@ -78,8 +78,8 @@ class CartesianGrid:
             InputError: the same on every rank, before memory is taken: impossible numbers, more ranks than cells,
                 or a launcher that started tasks which do not see each other.
         """
-        if comm is None:
-            comm = MPI.COMM_WORLD
+        comm = MPI.COMM_WORLD if comm is None else comm
+        if MPI.Comm.Compare(comm, MPI.COMM_WORLD) == MPI.IDENT:
             check_launch(comm.size)
         self.shape = _axes("shape", (shape,) if isinstance(shape, int | np.integer) else shape, 1)
         self.ndim = len(self.shape)
@@ -90,7 +90,8 @@ class CartesianGrid:
         if min(self.extent) <= 0:
             raise InputError(f"grid: extent {list(self.extent)}: every axis needs a positive length (m)")
         self.spacing = tuple(length / cells for length, cells in zip(self.extent, self.shape, strict=True))
-        self.periodic = (periodic,) * self.ndim if isinstance(periodic, bool) else tuple(map(bool, periodic))
+        every = isinstance(periodic, bool | np.bool_)
+        self.periodic = (bool(periodic),) * self.ndim if every else tuple(map(bool, cast(Sequence[bool], periodic)))
         self._check_count("periodic", self.periodic)
         wanted = None if ranks is None else _axes("ranks", ranks, 0)
         self._check_count("ranks", wanted or self.shape)
@@ -142,6 +143,16 @@ class CartesianGrid:
             shape[axis] = -1
             arrays.append((self.origin[axis] + (index + half) * self.spacing[axis]).reshape(shape))
         return tuple(arrays)
+
+    def release(self) -> None:
+        """Forget all plans, and so let go of the memory of fields that are no longer in use. Collective.
+
+        For a program that makes new fields again and again; plans are made anew at the next use.
+        """
+        for plan in self._plans.values():
+            if not plan.under_way:
+                plan.free()
+        self._plans = {key: plan for key, plan in self._plans.items() if plan.under_way}
 
     def check_fields(self, fields: Iterable[Field]) -> None:
         """Raises InputError for a field of another grid. Not collective."""

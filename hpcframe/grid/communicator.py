@@ -15,6 +15,9 @@ from hpcframe.errors import InputError
 TASK_COUNTS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
 
 
+TASK_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+
+
 @dataclass(frozen=True)
 class Communicator:
     """What every grid on one communicator shares.
@@ -54,6 +57,12 @@ def _free(comm: MPI.Comm, keyval: int, known: Communicator) -> None:
 
 
 _keyval = MPI.Comm.Create_keyval(delete_fn=_free)
+
+
+def launched_rank(environment: Mapping[str, str] = os.environ) -> int:
+    """The rank that the launcher gave this task, whatever MPI makes of it; 0 where there was none. Not collective."""
+    told = next((name for name in TASK_RANKS if environment.get(name, "").isdigit()), None)
+    return int(environment[told]) if told else 0
 
 
 def check_launch(world_size: int, environment: Mapping[str, str] = os.environ) -> None:

@@ -1,8 +1,8 @@
 """How a grid is cut into blocks, one a rank: pure functions, no MPI.
 
 The layout (blocks along each axis) is searched, not guessed: every factorisation of the number of ranks is tried
-and the one with the least surface to communicate on *this* grid is taken. A node's ranks own one compact box, so
-surface between nodes is counted before surface within them.
+and the one with the least surface to communicate on *this* grid is taken. Where nodes hold equal numbers of ranks, a
+node's ranks own one compact box; surface between nodes is counted before surface within them.
 """
 
 from __future__ import annotations
@@ -208,14 +208,14 @@ def _place_ranks(layout: Layout, node_of_rank: Sequence[int], group: int) -> tup
 def _why_impossible(shape: Axes, ranks: int, wanted: Axes | None) -> str:
     grid = " x ".join(map(str, shape))
     free = (False,) * len(shape)
-    usable = [n for n in range(1, 2 * ranks + 1) if choose_layout(shape, n, free, wanted)]
-    fewer, more = [n for n in usable if n < ranks][-1:], [n for n in usable if n > ranks][:1]
-    remedy = " or ".join(map(str, fewer + more))
+    fewer = next((n for n in range(ranks - 1, 0, -1) if choose_layout(shape, n, free, wanted)), None)
+    more = next((n for n in range(ranks + 1, 2 * ranks + 1) if choose_layout(shape, n, free, wanted)), None)
+    remedy = " or ".join(str(n) for n in (fewer, more) if n)
     asked = f" as {list(wanted)}" if wanted and any(wanted) else ""
     if wanted and any(want > length for want, length in zip(wanted, shape, strict=True)):
         return (
             f"a rank layout of {list(wanted)} cuts a grid of {grid} cells into empty blocks: give fewer ranks an axis"
         )
-    if not usable:
+    if not remedy:
         return f"{ranks} ranks cannot be laid out{asked} on {grid} cells: change or leave out the rank layout"
     return f"{ranks} ranks cannot each own a block of {grid} cells{asked}: run with {remedy} ranks, or a larger grid"

@@ -127,7 +127,8 @@ class _Mirrored:
         self._flat = field.storage
         self._table = mirror_table(self._flat, [self._region(wall) for wall in walls])
         self._timed = any(wall.depends_on_time() for wall in walls)
-        self._factors = self._factors_at(field.grid.time)
+        # Functions of time are the user's: they are called in fill(), where an error reaches every rank.
+        self._factors = [] if self._timed else self._factors_at(field.grid.time)
 
     def _region(self, wall: Wall) -> tuple[npt.NDArray, npt.NDArray, int]:
         missing = 3 - wall.field.grid.ndim

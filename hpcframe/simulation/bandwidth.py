@@ -14,7 +14,7 @@ from hpcframe.compilation import compile_once_a_node
 if TYPE_CHECKING:
     from hpcframe.grid.cartesian import CartesianGrid
 
-ELEMENTS = 1 << 22  # of each array, 32 MiB: past the share of the last-level cache that a rank has
+ELEMENTS = 1 << 22  # of each array on a node, 32 MiB: the three together are past most last-level caches
 ROUNDS = 3
 BYTES_AN_ELEMENT = 3 * 8  # as STREAM counts: two read, one written
 
@@ -32,11 +32,12 @@ def measure(grid: CartesianGrid) -> float:
     triad = compile_once_a_node(
         _triad, "void(float64[::1], float64[::1], float64[::1])", grid.shared.node, inspect.getsource(_triad)
     )
-    a, b, c = (np.full(ELEMENTS, value) for value in (0.0, 1.0, 2.0))
+    elements = max(1 << 14, ELEMENTS // grid.shared.node.size)
+    a, b, c = (np.full(elements, value) for value in (0.0, 1.0, 2.0))
     best = np.inf
     for _ in range(ROUNDS):
         grid.comm.Barrier()
         begin = time.perf_counter()
         triad(a, b, c)
         best = min(best, time.perf_counter() - begin)
-    return float(grid.comm.allreduce(ELEMENTS * BYTES_AN_ELEMENT / best))
+    return float(grid.comm.allreduce(elements * BYTES_AN_ELEMENT / best))

@@ -20,16 +20,20 @@ def end_job(comm: MPI.Intracomm, error: BaseException) -> int:
 
     Where all ranks fail, one reports and all return the exit code. Where some do, others may wait for messages that
     never come, so the first to report aborts the job.
+
+    Args:
+        comm: a communicator of all ranks that is used for nothing else: whatever the others do, they are not there.
     """
     code = WRONG_INPUT if isinstance(error, InputError) else FAILED
     if _all_failed(comm):
-        origin = comm.size if isinstance(error, RemoteError) else comm.rank
-        reporter = comm.allreduce(origin, MPI.MIN)
+        remote = isinstance(error, RemoteError)
+        some_remote = comm.allreduce(remote)
+        reporter = comm.allreduce(comm.size if remote else comm.rank, MPI.MIN)
         if comm.rank == reporter % comm.size:
-            _report(comm, error)
+            _report(comm, error, its_own=bool(some_remote))
         return int(comm.allreduce(code, MPI.MAX))
     time.sleep(min(comm.rank * STAGGER, LONGEST))
-    _report(comm, error)
+    _report(comm, error, its_own=True)
     comm.Abort(code)
     return code
 
@@ -44,12 +48,15 @@ def _all_failed(comm: MPI.Intracomm) -> bool:
     return True
 
 
-def _report(comm: MPI.Intracomm, error: BaseException) -> None:
-    """What hpcframe says on purpose is a message to the user; anything else is shown with its traceback."""
+def _report(comm: MPI.Intracomm, error: BaseException, its_own: bool) -> None:
+    """What hpcframe says on purpose is a message to the user; anything else is shown with its traceback.
+
+    `its_own` says that other ranks did not fail in the same way, so that it matters which rank this is.
+    """
+    where = f"rank {comm.rank} of {comm.size} on {MPI.Get_processor_name()}"
     if isinstance(error, HpcframeError):
-        text = f"hpcframe: {error}\n"
+        text = f"hpcframe: {f'{where}: ' if its_own else ''}{error}\n"
     else:
-        where = f"rank {comm.rank} of {comm.size} on {MPI.Get_processor_name()}"
         text = f"hpcframe: {where} failed:\n{''.join(traceback.format_exception(error))}"
     sys.stdout.flush()
     sys.stderr.write(text)

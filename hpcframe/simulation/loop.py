@@ -113,9 +113,8 @@ class Run:
             self._refuse_not_finite(values)
         self.timing.diagnostics += time.perf_counter() - begin
         begin = time.perf_counter()
-        if (first and self._every_output) or (not first and is_due(self.step, self._every_output, last)):
-            self.output.write(self.step, self.time, self.chosen_fields())
-        if first and self.steps.count == 0 and not self._every_output:
+        due = is_due(self.step, self._every_output, last)
+        if due and (not first or self._every_output or self.step == last):
             self.output.write(self.step, self.time, self.chosen_fields())
         self.timing.output += time.perf_counter() - begin
 

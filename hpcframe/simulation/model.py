@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import math
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
@@ -94,7 +95,7 @@ class Model:
 
     def bytes_a_point(self) -> int:
         """Bytes that a step must move for each point: by default each state field is read and written once."""
-        return 2 * sum(field.dtype.itemsize * _count(field) for field in self.state.values())
+        return 2 * sum(field.dtype.itemsize * math.prod(field.components) for field in self.state.values())
 
     # -- what is derived ----------------------------------------------------------------------------------------
 
@@ -103,13 +104,6 @@ class Model:
         """Names of the initial states, the default one first."""
         names = [name for base in cls.__mro__ for name in vars(base) if name.startswith(STATE_PREFIX)]
         return tuple(name.removeprefix(STATE_PREFIX) for name in dict.fromkeys(names))
-
-
-def _count(field: Field) -> int:
-    count = 1
-    for components in field.components:
-        count *= components
-    return count
 
 
 def shipped_models() -> list[str]:
@@ -149,12 +143,14 @@ def _shipped(name: str) -> Any:
     if name not in shipped_models():
         raise InputError(
             f"[simulation] model: no shipped model '{name}'{nearest(name, shipped_models())}"
-            f' Your own is named as "path/to/file.py:Class".'
+            f'\n  Your own is named as "path/to/file.py:Class".'
         )
     return importlib.import_module(f"hpcframe.kernels.{name}")
 
 
 def _module_from(file: Path) -> Any:
+    if not file.is_file():
+        raise InputError(f"[simulation] model: there is no file {file}; give its path, or the name of a shipped model")
     specification = importlib.util.spec_from_file_location(f"hpcframe_model_{file.stem}", file)
     if specification is None or specification.loader is None:
         raise InputError(f"[simulation] model: {file} is not a Python file")

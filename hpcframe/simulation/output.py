@@ -40,11 +40,11 @@ class Output:
         self.latest: Path | None = None
         self._grid = grid
         self._series: dict[int, str] = {}
+        self._older: set[Path] = set()
         with collectively(grid.comm, "making the output folder"), explained(self.folder):
             if grid.rank == 0:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                for older in self.folder.glob("step-*.h5"):  # of an earlier run, which this one replaces
-                    older.unlink()
+                self._older = set(self.folder.glob("step-*.h5"))  # of an earlier run, which this one replaces
 
     def write(self, step: int, time: float, fields: Sequence[Field]) -> None:
         """Write fields as they are now. Collective.
@@ -63,4 +63,11 @@ class Output:
             if self._grid.rank == 0:
                 self._series[step] = xdmf.step(self._grid, fields, time, path.name)
                 write_text(self.folder / "series.xdmf", xdmf.series(self._series.values()))
+                self._remove_older(path)
         self.latest = path
+
+    def _remove_older(self, path: Path) -> None:
+        """Once something of this run is safe, what an earlier one left here can go."""
+        for older in self._older - {path}:
+            older.unlink(missing_ok=True)
+        self._older = set()

@@ -9,6 +9,7 @@ from mpi4py import MPI
 
 from hpcframe.grid.decomposition import decompose, largest_block, surface
 from hpcframe.grid.field import Field
+from hpcframe.grid.halo import check_halo
 from hpcframe.grid.memory import padded_shape
 from hpcframe.simulation.assembly import build_model, conditions
 from hpcframe.simulation.configuration import Configuration, check_names, convert_parameters
@@ -17,17 +18,20 @@ from hpcframe.simulation.model import find_model
 from hpcframe.simulation.schedule import choose_steps, is_due, output_interval
 from hpcframe.stencils.reductions import Grid
 
-SMALL = 16  # cells an axis of the grid on which the model is asked for its fields
+SMALL = 32  # cells an axis of the grid on which the model is asked for its fields
 AFFORDABLE = 1 << 30  # bytes a process: up to that, initial values are made to find the stable step
 
 
 class _RecordingGrid(Grid):
     """Remembers the fields that a model makes."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.made: list[Field] = []
+        super().__init__(*args, **options)
+
     def field(self, name: str, **options: Any) -> Field:
-        made = super().field(name, **options)
-        self.__dict__.setdefault("made", []).append(made)
-        return made
+        self.made.append(super().field(name, **options))
+        return self.made[-1]
 
     def fields(self, *names: str, **options: Any) -> tuple[Field, ...]:
         return tuple(self.field(name, **options) for name in names)
@@ -40,12 +44,14 @@ def explain(configuration: Configuration, comm: MPI.Intracomm, ranks: int | None
         ranks: how many to plan for; those of `comm` if not given.
 
     Raises:
-        InputError: all that a run would refuse.
+        InputError: what a run would refuse, but for halos that only a step widens.
     """
     section = configuration.grid
     ranks = ranks or comm.size
     plan = decompose(section.shape, configuration.boundary.periodic, [0] * ranks, section.ranks)
     fields = _fields_of(configuration)
+    for field in fields:
+        check_halo(field.name, field.halo, plan, field.staggered)
     block = tuple(-(-length // parts) for length, parts in zip(plan.shape, plan.layout, strict=True))
     memory = sum(_bytes_of(field, block) for field in fields)
     state = sum(field.dtype.itemsize * math.prod(field.components) for field in _state(configuration, fields))
@@ -76,7 +82,7 @@ def _fields_of(configuration: Configuration) -> list[Field]:
     )
     parameters = convert_parameters(kind.Parameters, configuration.parameters, configuration.source)
     kind(grid, parameters, lambda name: conditions(configuration, name))
-    return list(grid.__dict__.get("made", []))
+    return grid.made
 
 
 def _state(configuration: Configuration, fields: list[Field]) -> list[Field]:

@@ -48,7 +48,11 @@ def _describe(value: Any, known: dict[int, str]) -> str | None:
         return f"{type(value).__name__} {value.__name__}"
     if isinstance(value, numba.core.dispatcher.Dispatcher):
         return _describe_function(value.py_func, known, repr(sorted(value.targetoptions.items(), key=str)))
-    if inspect.isbuiltin(value) or getattr(value, "__module__", "").split(".")[0] in ("numpy", "math", "cmath"):
+    if inspect.isbuiltin(value) or (getattr(value, "__module__", None) or "").split(".")[0] in (
+        "numpy",
+        "math",
+        "cmath",
+    ):
         return f"{value.__module__}.{value.__qualname__}"
     if inspect.isfunction(value):
         return _describe_function(value, known, "")

@@ -15,8 +15,10 @@ OFF_CENTRE = "a stencil writes at offset zero only: another rank may own the nei
 
 
 def index(axis: int) -> int:
-    """The global index of the point along an axis; for use inside a stencil, kernel expression or reduction only."""
-    raise InputError(f"hf.index({axis}) means something only inside a function decorated with hf.stencil")
+    """The global index of the point along an axis; for use inside a stencil or a reduction only."""
+    raise InputError(
+        f"hf.index({axis}) means something only inside a function decorated with hf.stencil or hf.reduction"
+    )
 
 
 @dataclass

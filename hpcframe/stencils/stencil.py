@@ -28,13 +28,13 @@ class PointOperator:
     call: Call
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """Compute every point. Collective.
+        """Compute every point. Collective: with the same fields, and scalars of the same type, on every rank.
 
         The halos that are read are exchanged first where they are not fresh, overlapped with the interior.
 
         Raises:
-            InputError: before anything is computed, on every rank: wrong arguments, fields that do not fit, a halo
-                wider than the smallest block.
+            InputError: before anything is computed: wrong arguments, on the ranks that give them; on every rank,
+                fields that do not fit, or a halo wider than the smallest block.
         """
         fields, scalars = self.call.bind(args, kwargs)
         self._planned(fields, scalars).run(scalars)
@@ -53,7 +53,7 @@ class PointOperator:
             levels: time levels; 3 for a scheme such as leapfrog that reads two.
             dt: time step (s), added to the grid's time after each step, for boundaries that depend on it; also the
                 value of a scalar parameter of that name.
-            kwargs: scalars; a function is called with the number of the step, from 0.
+            kwargs: scalars; a function is called with the number of the step, from 0, for all steps beforehand.
 
         Returns:
             The fields of the time levels, newest first.
@@ -64,11 +64,12 @@ class PointOperator:
             kwargs["dt"] = dt
         at_step = {name: value for name, value in kwargs.items() if callable(value)}
         constant = {name: value for name, value in kwargs.items() if name not in at_step}
-        fields, scalars = self.call.bind(args, {**constant, **{name: value(0) for name, value in at_step.items()}})
+        fields, scalars = self.call.bind(args, {**constant, **dict.fromkeys(at_step, 0.0)})
         rotation = self._time_levels(fields, levels)
         roles = [field.name for _, held in rotation for field in held]
+        changing = self._values_at(at_step, steps, next(iter(fields.values())).grid) if at_step else [{}] * steps
         for step in range(steps):
-            scalars.update({name: self.call.scalar(name, value(step)) for name, value in at_step.items()})
+            scalars.update(changing[step])
             bound = {**fields, **{n: f for names, held in rotation for n, f in zip(names, held, strict=True)}}
             plan = self._planned(bound, scalars)
             plan.run(scalars)
@@ -78,6 +79,13 @@ class PointOperator:
             field.name = name
         newest = [held for _, held in rotation]
         return tuple(field for held in (*newest[1:], newest[0]) for field in held)
+
+    def _values_at(
+        self, functions: Mapping[str, Callable[[int], complex]], steps: int, grid: CartesianGrid
+    ) -> list[dict[str, Scalar]]:
+        """Scalars for each step. Collective: an error in a function of the user's reaches every rank."""
+        with collectively(grid.comm, f"computing the scalars of '{self.call.name}'"):
+            return [{name: self.call.scalar(name, of(step)) for name, of in functions.items()} for step in range(steps)]
 
     def _time_levels(self, fields: Mapping[str, Field], levels: int) -> list[tuple[list[str], list[Field]]]:
         """Parameter names and fields of each level, the one written to first."""
