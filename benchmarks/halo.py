@@ -48,7 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=int, nargs="+", default=[128, 256], help="points on a side (128 256)")
     parser.add_argument("--halo", type=int, nargs="+", default=[1, 2, 4], help="widths of the halo (1 2 4)")
     parser.add_argument("--rounds", type=int, default=7, help="how often each axis is timed (7)")
-    parser.add_argument("--max-ratio", type=float, default=4.0, help="slowest axis over fastest that is allowed (4)")
+    parser.add_argument("--max-ratio", type=float, default=8.0, help="slowest axis over fastest that is allowed (8)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements and the machine to FILE")
     return parser.parse_args()
 
