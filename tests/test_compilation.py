@@ -136,7 +136,8 @@ def test_a_folder_that_others_can_write_is_neither_read_nor_written(folder, mode
     result, notices = made(treble)
     assert result == 3.0, "what somebody may have put there was run"
     assert len(notices) == 1
-    assert f"{folder} can be written by others" in notices[0]
+    assert f"compiled code is not kept: {folder} " in notices[0]
+    assert "can be written by others" in notices[0]
     made(treble, identity="other text")
     assert kept(folder) == before
 
@@ -149,7 +150,7 @@ def test_a_folder_of_somebody_else_is_neither_read_nor_written(folder):
     result, notices = made(treble)
     assert result == 3.0
     assert len(notices) == 1
-    assert "compiled code is not kept" in notices[0]
+    assert f"compiled code is not kept: {folder} belongs to another user" in notices[0]
     assert kept(folder) == before
 
 

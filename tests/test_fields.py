@@ -2,6 +2,7 @@
 
 import random
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -156,6 +157,24 @@ def test_a_stencil_that_fails_at_a_wall_leaves_no_halo_fresh_that_it_wrote(comm)
     with pytest.raises((ArithmeticError, hf.RemoteError)):
         upwind(v, u)
     assert applied_right(diagonal, w, v, whole(v))
+
+
+def test_release_lets_go_of_fields_and_what_is_left_works_on(comm):
+    grid = grid_of(comm)
+    u, v, temporary = grid.fields("u", "v", "temporary")
+    points = exact_values(u.shape)
+    u.scatter(points if comm.rank == 0 else None)
+    for field in (u, temporary):
+        diagonal(v, field)
+    under_way = u.start_exchange()
+    gone = weakref.ref(temporary)
+    del temporary, field
+    grid.release()
+    assert everywhere(comm, gone() is None)
+    under_way.finish()
+    u.fill(2.0)
+    assert applied_right(diagonal, v, u, np.full(u.shape, 2.0))
+    assert grid.sum(u) == 240.0
 
 
 @pytest.mark.parametrize("seed", range(4))

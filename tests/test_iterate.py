@@ -109,6 +109,22 @@ def test_scalars_may_be_functions_of_the_step(comm):
 
 
 @mpi
+def test_a_scalar_function_that_fails_on_one_rank_is_an_error_on_all_before_anything_is_computed(comm):
+    grid = grid_of(comm, 2, 1)
+    v, u = levels(grid, "v", "u")
+    before = whole(v)
+
+    def source(step):
+        if step == 2 and comm.rank == comm.size - 1:
+            raise ArithmeticError("no source today")
+        return 0.5
+
+    with pytest.raises((ArithmeticError, hf.RemoteError), match="no source today"):
+        diffuse.iterate(v, u, steps=4, k=0.2, source=source)
+    assert is_right(v, before)
+
+
+@mpi
 def test_time_goes_on_with_the_steps_and_walls_see_it(comm):
     grid = hf.Grid((12, 10), comm=comm)
     v, u, a, b = grid.fields("v", "u", "a", "b", boundary=hf.Dirichlet(lambda time: 1 + time))
