@@ -103,7 +103,7 @@ def _load(function: Callable[..., Any], key: str, leader: bool) -> Any | None:
     """The function from the cache, or None where it is not there, not whole, or not ours."""
     folder = cache_folder()
     try:
-        if not _is_private(folder):
+        if _why_not_private(folder):
             return None
         sealed = (folder / key).read_bytes()
     except OSError:  # not there or not readable: compile
@@ -127,8 +127,8 @@ def _load(function: Callable[..., Any], key: str, leader: bool) -> Any | None:
 
 def _store(folder: Path, key: str, code: bytes) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not _is_private(folder):
-        raise PermissionError(f"{folder} belongs to another user or can be written by others")
+    if reason := _why_not_private(folder):
+        raise PermissionError(f"{folder} {reason}")
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".part-", delete=False) as part:
         try:
             part.write(hashlib.sha256(key.encode() + code).digest() + code)
@@ -139,10 +139,12 @@ def _store(folder: Path, key: str, code: bytes) -> None:
             raise
 
 
-def _is_private(folder: Path) -> bool:
+def _why_not_private(folder: Path) -> str:
     """Loading runs what is in the folder, so nobody else may be able to write to it."""
     status = folder.stat()
-    return status.st_uid in (os.getuid(), 0) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if status.st_uid not in (os.getuid(), 0):
+        return "belongs to another user"
+    return "can be written by others" if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else ""
 
 
 def _notice(text: str) -> None:
