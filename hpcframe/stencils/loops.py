@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import linecache
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -122,7 +123,7 @@ def executed(source: str, names: dict[str, Any], name: str) -> Callable[..., Any
 
 
 def _execute(source: str, names: dict[str, Any], name: str) -> Callable[..., Any]:
-    file = f"<hpcframe {name} {abs(hash(source)):x}>"
+    file = f"<hpcframe {name} {hashlib.sha256(source.encode()).hexdigest()[:12]}>"  # the same on every rank
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     names["__name__"] = __name__  # numba looks the module up when it loads the compiled function again
     exec(compile(source, file, "exec"), names)

@@ -67,9 +67,11 @@ class PointOperator:
         fields, scalars = self.call.bind(args, {**constant, **dict.fromkeys(at_step, 0.0)})
         rotation = self._time_levels(fields, levels)
         roles = [field.name for _, held in rotation for field in held]
-        changing = self._values_at(at_step, steps, next(iter(fields.values())).grid) if at_step else [{}] * steps
-        for step in range(steps):
-            scalars.update(changing[step])
+        changing: Iterable[dict[str, Scalar]] = itertools.repeat({}, steps)
+        if at_step:
+            changing = self._values_at(at_step, steps, next(iter(fields.values())).grid)
+        for values in changing:
+            scalars.update(values)
             bound = {**fields, **{n: f for names, held in rotation for n, f in zip(names, held, strict=True)}}
             plan = self._planned(bound, scalars)
             plan.run(scalars)
