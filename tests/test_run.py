@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hpcframe.launch import local
+
 PATIENCE = 60  # s: a job that takes longer hangs
 
 MODEL = """
@@ -213,3 +215,13 @@ world.Barrier()
         assert (word, int(size)) == ("half", ranks // 2)
         sums.add(total)
     assert len(sums) == 1
+
+
+def test_output_into_a_file_has_no_control_codes_though_mpiexec_gives_ranks_a_terminal(case):
+    command = local.command(2, [sys.executable, "-m", "hpcframe.run", "sim.toml"])
+    environment = local.environment({k: v for k, v in os.environ.items() if k != "TTY_COMPATIBLE"})
+    with open(case / "log", "w") as log:
+        subprocess.run(command, cwd=case, env=environment, stdout=log, check=True, timeout=PATIENCE)
+    text = (case / "log").read_text()
+    assert "done: 12 steps" in text
+    assert "\x1b" not in text

@@ -81,6 +81,21 @@ class CartesianGrid:
         comm = MPI.COMM_WORLD if comm is None else comm
         if MPI.Comm.Compare(comm, MPI.COMM_WORLD) == MPI.IDENT:
             check_launch(comm.size)
+        self._set_geometry(shape, extent, origin, periodic)
+        wanted = None if ranks is None else _axes("ranks", ranks, 0)
+        self._check_count("ranks", wanted or self.shape)
+        self._set_blocks(comm, wanted)
+        self.time = 0.0
+        self.seconds = {"compute": 0.0, "wait": 0.0}
+        self._plans: dict[Any, Plan] = {}
+
+    def _set_geometry(
+        self,
+        shape: int | Sequence[int],
+        extent: Sequence[float] | None,
+        origin: Sequence[float] | None,
+        periodic: bool | Sequence[bool],
+    ) -> None:
         self.shape = _axes("shape", (shape,) if isinstance(shape, int | np.integer) else shape, 1)
         self.ndim = len(self.shape)
         if self.ndim > 3:
@@ -93,8 +108,8 @@ class CartesianGrid:
         every = isinstance(periodic, bool | np.bool_)
         self.periodic = (bool(periodic),) * self.ndim if every else tuple(map(bool, cast(Sequence[bool], periodic)))
         self._check_count("periodic", self.periodic)
-        wanted = None if ranks is None else _axes("ranks", ranks, 0)
-        self._check_count("ranks", wanted or self.shape)
+
+    def _set_blocks(self, comm: MPI.Intracomm, wanted: Axes | None) -> None:
         self.shared = connect(comm)
         self.comm = self.shared.comm
         self.rank, self.size = self.comm.rank, self.comm.size
@@ -102,9 +117,6 @@ class CartesianGrid:
         self.layout = self.decomposition.layout
         self.coordinates = self.decomposition.coordinates(self.rank)
         self.block = self.decomposition.block(self.rank)
-        self.time = 0.0
-        self.seconds = {"compute": 0.0, "wait": 0.0}
-        self._plans: dict[Any, Plan] = {}
 
     def _lengths(self, name: str, given: Sequence[float] | None, default: float) -> tuple[float, ...]:
         values = (default,) * self.ndim if given is None else tuple(map(float, given))

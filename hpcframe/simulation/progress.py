@@ -7,6 +7,8 @@ import sys
 import time
 from typing import Any, Protocol
 
+from hpcframe.grid.communicator import TASK_COUNTS
+
 LINE_EVERY = 10.0  # s
 
 
@@ -86,8 +88,11 @@ def show_progress(steps: int, rank: int) -> Progress:
     """
     if rank or not steps:
         return Silent()
-    terminal = os.environ.get("TTY_COMPATIBLE", str(int(sys.stdout.isatty())))
-    return Bar(steps) if terminal == "1" else Lines(steps)
+    told = os.environ.get("TTY_COMPATIBLE")
+    # Open MPI gives ranks a terminal of its own making, also where its output goes into a file.
+    launched = any(name in os.environ for name in TASK_COUNTS)
+    terminal = told == "1" if told is not None else sys.stdout.isatty() and not launched
+    return Bar(steps) if terminal else Lines(steps)
 
 
 def _clock(seconds: float) -> str:

@@ -44,12 +44,13 @@ def stencil_source(point: PointFunction, form: Form) -> str:
     Small stencils compute two planes at a time, which halves how often a plane is read from the cache.
     """
     indices = sorted(point.axes)
-    one = _nest(form, indices, _along_last(form, indices, _body(point, form)))
-    loops = one
+    single = _along_last(form, indices, _body(point, form))
     if _pays_in_pairs(point, form):
-        two = _along_last(form, indices, _pair_body(point, form))
-        loops = _nest(form, indices, two, "_range(0, _n0 - 1, 2)")
-        loops += _nest(form, indices, _along_last(form, indices, _body(point, form)), "_range(_n0 - _n0 % 2, _n0)")
+        pair = _along_last(form, indices, _pair_body(point, form))
+        loops = _nest(form, indices, pair, "_range(0, _n0 - 1, 2)")
+        loops += _nest(form, indices, single, "_range(_n0 - _n0 % 2, _n0)")
+    else:
+        loops = _nest(form, indices, single)
     return _function(point, [*_region_lines(point, form, indices), *_indent(loops)])
 
 
