@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("NUMBA_DISABLE_INTEL_SVML", "1")
 
 if TYPE_CHECKING:
+    from hpcframe.checkpoint.checkpoints import Checkpoints as Checkpoints
     from hpcframe.checkpoint.hdf5 import load as load
     from hpcframe.checkpoint.hdf5 import save as save
     from hpcframe.errors import HpcframeError as HpcframeError
@@ -41,6 +42,7 @@ _HOME = {
     "index": "hpcframe.stencils.point",
     "save": "hpcframe.checkpoint.hdf5",
     "load": "hpcframe.checkpoint.hdf5",
+    "Checkpoints": "hpcframe.checkpoint.checkpoints",
     "Model": "hpcframe.simulation.model",
     "Parameters": "hpcframe.simulation.model",
     "HpcframeError": "hpcframe.errors",

@@ -34,6 +34,9 @@ def run(
     ranks: Ranks = 1,
     overrides: Overrides = [],  # noqa: B006 - typer reads it, nothing changes it
     dry_run: Annotated[bool, typer.Option("--dry-run", help="explain what would be done, and stop")] = False,
+    restart: Annotated[
+        str, typer.Option(metavar="auto|none|PATH", help="the checkpoint to go on from; auto: the newest, if any")
+    ] = "auto",
 ) -> None:
     """Run a simulation on this machine. On a cluster: srun -n 512 python -m hpcframe.run sim.toml"""
     from hpcframe.launch import local
@@ -43,7 +46,7 @@ def run(
         return
     if ranks > local.cores():
         print(f"{ranks} ranks take turns on {local.cores()} core(s): right for a test, slow for a run", file=sys.stderr)
-    program = [sys.executable, "-m", "hpcframe.run", str(configuration)]
+    program = [sys.executable, "-m", "hpcframe.run", str(configuration), f"--restart={restart}"]
     raise typer.Exit(local.run(ranks, [*program, *(f"--set={text}" for text in overrides)]))
 
 

@@ -32,3 +32,7 @@ def nearest(name: str, names: Iterable[str], or_all: bool = True) -> str:
     if alike:
         return f"; did you mean '{by_lower_case[alike[0]]}'?"
     return f"; expected one of: {', '.join(choices)}" if choices and or_all else ""
+
+
+class NoCheckpointError(HpcframeError):
+    """There are checkpoints, and none of them can be used. `hpcframe.run` ends with exit code 3."""

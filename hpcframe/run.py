@@ -1,6 +1,7 @@
 """`python -m hpcframe.run sim.toml`: one simulation on all ranks that the launcher started.
 
-Exit codes: 0 done, 2 the input is wrong, 1 anything else, stopped by a signal included.
+Exit codes: 0 done, 2 the input is wrong, 3 there are checkpoints and none can be used, 75 interrupted with a
+checkpoint written, so that the same command goes on from there, 1 anything else.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+FAILED, INTERRUPTED = 1, 75  # exit codes; 75 is EX_TEMPFAIL of sysexits.h: try again
 
 Picture = tuple[Path, Path, str]  # the file to draw from, the file to draw to, the field
 
@@ -33,6 +36,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="override a key of the file (TOML value)",
     )
     parser.add_argument("--dry-run", action="store_true", help="explain what would be done, and stop")
+    parser.add_argument(
+        "--restart",
+        default="auto",
+        metavar="auto|none|PATH",
+        help="go on from the newest checkpoint, if there is any (auto); from none; or from the one at PATH",
+    )
     return parser.parse_args(arguments)
 
 
@@ -64,9 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[int, Picture | None]:
     """The exit code, and what to draw."""
+    from hpcframe.grid.communicator import connect
+    from hpcframe.simulation.interruption.interruptions import Interruptions
     from hpcframe.simulation.loop import Run
     from hpcframe.simulation.planning import explain
-    from hpcframe.simulation.signals import StopRequest
 
     configuration = _read(options, world)
     if options.dry_run:
@@ -74,11 +84,12 @@ def _run(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[int, Pictur
         if world.rank == 0:
             print(text, flush=True)
         return 0, None
-    stop = StopRequest()
-    run = Run(configuration, world)
+    limit = configuration.monitor.time_limit
+    interruptions = Interruptions(Path(configuration.simulation.directory), world, connect(world).node, limit)
+    run = Run(configuration, world, options.restart)
     if world.rank == 0:
         _announce(run)
-    run.execute(stop)
+    run.execute(interruptions)
     return _conclude(run)
 
 
@@ -102,6 +113,8 @@ def _announce(run: Run) -> None:
         f"{run.steps.count} steps of {run.steps.dt:.4g} s",
         flush=True,
     )
+    if run.first_step:
+        print(f"continues from the checkpoint of step {run.first_step} (--restart none begins anew)", flush=True)
 
 
 def _conclude(run: Run) -> tuple[int, Picture | None]:
@@ -118,9 +131,12 @@ def _conclude(run: Run) -> tuple[int, Picture | None]:
         print(describe(run, summary))
         print(f"  result   {run.output.latest}")
         print(f"  summary  {run.directory / 'summary.json'}", flush=True)
+        if run.is_interrupted:
+            print(f"  {run.not_kept or f'checkpoint of step {run.step} kept: the same command continues from it'}")
     assert run.output.latest is not None  # the last step is always written
     picture = (run.output.latest, run.directory / "result.png", run.chosen_fields()[0].name)
-    return int(bool(run.stopped_by)), picture if run.configuration.output.picture else None
+    code = (FAILED if run.not_kept else INTERRUPTED) if run.is_interrupted else 0
+    return code, picture if run.configuration.output.picture else None
 
 
 def _draw(result: Path, picture: Path, field: str) -> None:

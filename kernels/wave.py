@@ -86,6 +86,7 @@ class Wave(hf.Model):
     """
 
     fields = ("u", "velocity")
+    history = ("old", "new")  # the two levels before: a step reads one, the energy both
 
     class Parameters(hf.Parameters):
         velocity: Annotated[float, Meta(gt=0)] = 1.0  # m/s, wherever [initial] velocity does not say otherwise
@@ -123,12 +124,14 @@ class Wave(hf.Model):
         magnitudes = abs(centre) + 2 * sum(map(abs, pairs))
         return 2 / (fastest * math.sqrt(magnitudes * sum(1 / h**2 for h in self.grid.spacing)))
 
-    def start(self, dt):
-        """From rest, du/dt = 0: the level before is that after, u + dt^2/2 velocity^2 laplacian(u)."""
+    def prepare(self, dt):
         self.velocity.freeze()
         self.dt = dt
         self.step = step_of(self.parameters.space_order, self.grid.ndim, self.parameters.amplitude != 0)
         self.where = *self.source_cell(), *(1 / h**2 for h in self.grid.spacing)
+
+    def start(self, dt):
+        """From rest, du/dt = 0: the level before is that after, u + dt^2/2 velocity^2 laplacian(u)."""
         self.step(self.old, self.u, self.u, self.velocity, *self.where, 0.0, dt / math.sqrt(2))
         self.step(self.new, self.old, self.u, self.velocity, *self.where, 0.0, dt)  # one more, for the energy
 

@@ -39,8 +39,12 @@ def lay_out(path: Path, fields: Sequence[Field], time: float, attributes: Mappin
     """
     memory = SparseFile()
     with h5py.File(memory, "w", alignment_threshold=ALIGNMENT, alignment_interval=ALIGNMENT) as file:
-        _describe(file, fields[0].grid, time, attributes)
-        offsets = {field.name: _allocate(file, field) for field in fields}
+        describe(file, fields[0].grid, time, attributes)
+        offsets = {}
+        for field in fields:
+            dataset = allocate(file, field.name, field.dtype, field.shape)
+            attach_coordinates(file, dataset, field)
+            offsets[field.name] = int(dataset.id.get_offset() or 0)  # None for an array without elements
     memory.copy_to(path)
     return offsets
 
@@ -52,7 +56,8 @@ def dimensions(field: Field) -> list[str]:
     return leading + [AXES[axis] + "_face" * (axis in field.staggered) for axis in range(field.grid.ndim)]
 
 
-def _describe(file: h5py.File, grid: CartesianGrid, time: float, attributes: Mapping[str, Any]) -> None:
+def describe(file: h5py.File, grid: CartesianGrid, time: float, attributes: Mapping[str, Any]) -> None:
+    """Write the attributes of a file. Raises InputError for one that HDF5 cannot hold. Not collective."""
     own = {"time": float(time), "origin": grid.origin, "spacing": grid.spacing, "hpcframe_version": version()}
     for name, value in (own | dict(attributes)).items():
         if name in own and name in attributes:
@@ -66,18 +71,27 @@ def _describe(file: h5py.File, grid: CartesianGrid, time: float, attributes: Map
             ) from error
 
 
-def _allocate(file: h5py.File, field: Field) -> int:
-    """Make the dataset of a field and its coordinates; where its values begin (bytes)."""
+def allocate(
+    file: h5py.File, name: str, dtype: np.dtype, shape: Sequence[int], tile: Sequence[int] | None = None
+) -> h5py.Dataset:
+    """Make a dataset whose place in the file is known at once and is not written to: in tiles, or in one run.
+    Not collective."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    if tile and 0 not in shape:
+        properties.set_chunk(tuple(tile))
+    else:
+        properties.set_layout(h5py.h5d.CONTIGUOUS)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     properties.set_obj_track_times(False)  # the same bytes whenever the file is made
-    kind, space = h5py.h5t.py_create(field.dtype, logical=True), h5py.h5s.create_simple(field.shape)
-    dataset = h5py.Dataset(h5py.h5d.create(file.id, field.name.encode(), kind, space, properties))
+    kind, space = h5py.h5t.py_create(dtype, logical=True), h5py.h5s.create_simple(tuple(shape))
+    return h5py.Dataset(h5py.h5d.create(file.id, name.encode(), kind, space, properties))
+
+
+def attach_coordinates(file: h5py.File, dataset: h5py.Dataset, field: Field) -> None:
+    """Give a dataset the axes of its field, made where the file has none of that name. Not collective."""
     for axis, name in enumerate(dimensions(field)):
         dataset.dims[axis].attach_scale(file[name] if name in file else _coordinate(file, name, field, axis))
-    return int(dataset.id.get_offset() or 0)  # None for an array without elements
 
 
 def _coordinate(file: h5py.File, name: str, field: Field, axis: int) -> h5py.Dataset:

@@ -20,6 +20,7 @@ class SparseFile(io.RawIOBase):
 
     def __init__(self) -> None:
         self._pages: dict[int, bytearray] = {}
+        self._written: set[tuple[int, int]] = set()
         self._size = 0
         self._position = 0
 
@@ -48,6 +49,7 @@ class SparseFile(io.RawIOBase):
         given = memoryview(data).cast("B")
         for start, stop, page, within in self._parts(len(given)):
             self._pages.setdefault(page, bytearray(PAGE))[within : within + stop - start] = given[start:stop]
+        self._written.add((self._position, self._position + len(given)))
         self._position += len(given)
         self._size = max(self._size, self._position)
         return len(given)
@@ -73,6 +75,33 @@ class SparseFile(io.RawIOBase):
     def copy_to(self, path: Path) -> None:
         """Make a file of this content, with holes where there are no pages. Raises OSError. Not collective."""
         with open(path, "xb") as file:
-            for page, content in sorted(self._pages.items()):
-                write_at(file.fileno(), memoryview(content), page * PAGE)
-            file.truncate(self._size)
+            self.write_to(file.fileno())
+
+    def write_to(self, file: int) -> None:
+        """Write what was written here into an open file, and set its size. Raises OSError. Not collective."""
+        for offset, content in self.extents():
+            write_at(file, memoryview(content), offset)
+        os.ftruncate(file, self._size)
+
+    @property
+    def size(self) -> int:
+        """Bytes, holes included."""
+        return self._size
+
+    def extents(self) -> list[tuple[int, bytes]]:
+        """The runs of bytes that were written: offset (bytes) and content. What lies between them, in the same page
+        perhaps, is somebody else's."""
+        runs: list[list[int]] = []
+        for start, stop in sorted(self._written):
+            if runs and start <= runs[-1][1]:
+                runs[-1][1] = max(runs[-1][1], stop)
+            else:
+                runs.append([start, stop])
+        return [(start, self._content(start, min(stop, self._size))) for start, stop in runs if start < self._size]
+
+    def _content(self, start: int, stop: int) -> bytes:
+        position, self._position = self._position, start
+        content = bytearray(stop - start)
+        self.readinto(memoryview(content))
+        self._position = position
+        return bytes(content)

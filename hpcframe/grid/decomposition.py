@@ -136,12 +136,13 @@ class Decomposition:
         A field staggered along an axis lives on cell faces: on an axis that is not periodic it has one point more
         than there are cells, and the last block owns it.
         """
-        slices = []
-        for axis, at in enumerate(self.coordinates(rank)):
-            last = at == self.layout[axis] - 1
-            extra = int(last and axis in staggered and not self.periodic[axis])
-            slices.append(slice(self._cuts[axis][at], self._cuts[axis][at + 1] + extra))
-        return tuple(slices)
+        return tuple(self.along(axis, axis in staggered)[at] for axis, at in enumerate(self.coordinates(rank)))
+
+    def along(self, axis: int, staggered: bool = False) -> tuple[slice, ...]:
+        """The points of each block along one axis."""
+        cut = self._cuts[axis]
+        last = cut[-1] + int(staggered and not self.periodic[axis])
+        return tuple(map(slice, cut[:-1], (*cut[1:-1], last)))
 
     def points(self, staggered: Sequence[int] = ()) -> Axes:
         """Shape of a global array of this staggering."""

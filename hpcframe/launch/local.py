@@ -25,7 +25,7 @@ from types import FrameType
 from hpcframe.errors import InputError
 
 ANSWER_WITHIN = 20.0  # seconds
-GRACE = 10.0  # seconds from an interruption until ranks that still run are ended
+GRACE = 60.0  # seconds from an interruption until ranks that still run, for a checkpoint perhaps, are ended
 
 # SIGUSR1 is what Slurm users send before a time limit.
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)

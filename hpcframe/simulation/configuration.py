@@ -13,6 +13,7 @@ from hpcframe.simulation.conditions import read_boundary, read_initial
 from hpcframe.simulation.conversion import Keys, Override, Source, convert, refuse_not_finite, show
 from hpcframe.simulation.schema import (
     AXES,
+    CheckpointSection,
     Configuration,
     GridSection,
     MonitorSection,
@@ -30,6 +31,7 @@ SIMPLE: dict[str, type[Section]] = {
     "simulation": SimulationSection,
     "grid": GridSection,
     "time": TimeSection,
+    "checkpoint": CheckpointSection,
     "output": OutputSection,
     "monitor": MonitorSection,
 }
@@ -40,10 +42,14 @@ SECTIONS: dict[str, Sequence[str]] = {  # and the keys in them that do not depen
     "boundary": AXES,
 }
 NOT_YET = {
-    "checkpoint": "this version of hpcframe writes no checkpoints; remove the section",
     "staging": "this version of hpcframe stages no files; remove the section and copy them yourself",
 }
-ALTERNATIVES = [("time", "steps", "end_time"), ("time", "cfl", "dt"), ("output", "every_steps", "every_time")]
+ALTERNATIVES = [
+    ("time", "steps", "end_time"),
+    ("time", "cfl", "dt"),
+    ("output", "every_steps", "every_time"),
+    ("checkpoint", "every_steps", "every_seconds", "interval"),
+]
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
@@ -78,6 +84,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
         initial=read_initial(table.get("initial", {}), dimensions, source),
         boundary=read_boundary(table.get("boundary", {}), dimensions, source),
         time=convert(TimeSection, table.get("time", {}), ("time",), source),
+        checkpoint=convert(CheckpointSection, table.get("checkpoint", {}), ("checkpoint",), source),
         output=convert(OutputSection, table.get("output", {}), ("output",), source),
         monitor=convert(MonitorSection, table.get("monitor", {}), ("monitor",), source),
     )
@@ -173,9 +180,10 @@ def _drop_alternatives(table: dict[str, Any], override: Override) -> None:
     content = table.get(section)
     if not isinstance(content, dict):
         return
-    for owner, *pair in ALTERNATIVES:
-        if section == owner and key in pair:
-            content.pop(pair[1 - pair.index(key)], None)
+    for owner, *keys in ALTERNATIVES:
+        if section == owner and key in keys:
+            for other in set(keys) - {key}:
+                content.pop(other, None)
     if section == "initial":
         for other in [name for name in content if (name == "state") != (key == "state")]:
             del content[other]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from hpcframe.files import explained
+from hpcframe.files import explained, write_text
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.cartesian import CartesianGrid
 
@@ -21,16 +21,38 @@ class Diagnostics:
     No bit is lost: `float(text)` is the number again. A row is in the file as soon as `append` returns.
     """
 
-    def __init__(self, path: str | os.PathLike[str], grid: CartesianGrid, names: Sequence[str]) -> None:
-        """Begin the file anew. Collective. Raises InputError, on every rank, where the path cannot be written to."""
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        grid: CartesianGrid,
+        names: Sequence[str],
+        keep: Callable[[int], bool] = lambda step: False,
+    ) -> None:
+        """Begin the file anew, or go on with it. Collective.
+
+        Args:
+            keep: whether the row of a step that is in the file already stays.
+
+        Raises:
+            InputError: on every rank, where the path cannot be written to.
+        """
         self.path = Path(path)
         self.names = tuple(names)
         self._grid = grid
         self._file: TextIO | None = None
         with collectively(grid.comm, "making the table of diagnostics"), explained(self.path):
             if grid.rank == 0:
-                self._file = open(self.path, "w", encoding="utf-8", newline="")  # noqa: SIM115
-                self._write(["step", "time", *self.names])
+                header = ",".join(["step", "time", *self.names]) + "\n"
+                write_text(self.path, header + "".join(self._rows(header, keep)))
+                self._file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115
+
+    def _rows(self, header: str, keep: Callable[[int], bool]) -> list[str]:
+        """The rows to keep of a table with the same columns: whole lines, each step once."""
+        old = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else [""]
+        if old[0] != header:
+            return []
+        rows = {line.partition(",")[0]: line for line in old[1:] if line.endswith("\n")}
+        return [line for step, line in rows.items() if step.isdigit() and keep(int(step))]
 
     def append(self, step: int, time: float, values: Mapping[str, Any]) -> None:
         """Append a row. Collective.

@@ -8,9 +8,9 @@ import traceback
 
 from mpi4py import MPI
 
-from hpcframe.errors import HpcframeError, InputError, RemoteError
+from hpcframe.errors import HpcframeError, InputError, NoCheckpointError, RemoteError
 
-FAILED, WRONG_INPUT = 1, 2  # exit codes
+FAILED, WRONG_INPUT, NO_CHECKPOINT = 1, 2, 3  # exit codes
 PATIENCE = 1.0  # s that a rank waits for all others to fail too
 STAGGER, LONGEST = 0.05, 2.0  # s a rank, s at most: the first to report ends the job before the next one does
 
@@ -24,7 +24,7 @@ def end_job(comm: MPI.Intracomm, error: BaseException) -> int:
     Args:
         comm: a communicator of all ranks that is used for nothing else: whatever the others do, they are not there.
     """
-    code = WRONG_INPUT if isinstance(error, InputError) else FAILED
+    code = exit_code(error)
     if _all_failed(comm):
         remote = isinstance(error, RemoteError)
         some_remote = comm.allreduce(remote)
@@ -36,6 +36,13 @@ def end_job(comm: MPI.Intracomm, error: BaseException) -> int:
     _report(comm, error, its_own=True)
     comm.Abort(code)
     return code
+
+
+def exit_code(error: BaseException) -> int:
+    """Not collective."""
+    if isinstance(error, NoCheckpointError):
+        return NO_CHECKPOINT
+    return WRONG_INPUT if isinstance(error, InputError) else FAILED
 
 
 def _all_failed(comm: MPI.Intracomm) -> bool:

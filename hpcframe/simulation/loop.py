@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +16,24 @@ from hpcframe.files import explained
 from hpcframe.grid.agreement import collectively
 from hpcframe.simulation.assembly import build_model
 from hpcframe.simulation.bandwidth import measure
+from hpcframe.simulation.checkpointing import Checkpointing
 from hpcframe.simulation.configuration import Configuration
 from hpcframe.simulation.diagnostics import Diagnostics
 from hpcframe.simulation.initial import set_initial
+from hpcframe.simulation.interruption.interruptions import Interruptions
+from hpcframe.simulation.interruption.reason import Reason
 from hpcframe.simulation.output import Output
 from hpcframe.simulation.progress import show_progress
-from hpcframe.simulation.schedule import choose_steps, diagnostics_interval, is_due, next_due, output_interval
-from hpcframe.simulation.signals import StopRequest
+from hpcframe.simulation.schedule import (
+    Steps,
+    choose_steps,
+    diagnostics_interval,
+    is_due,
+    next_due,
+    output_interval,
+    resume_steps,
+)
+from hpcframe.simulation.watchdog import Watchdog
 
 CHUNK_SECONDS = 0.1  # between two looks at signals: short enough for Ctrl-C, long enough to cost nothing
 
@@ -36,75 +48,163 @@ class Timing:
     advance: float = 0.0
     diagnostics: float = 0.0
     output: float = 0.0
+    checkpoints: float = 0.0
     begun: float = field(default_factory=time.perf_counter)
 
 
-class Run:
-    """One simulation on the ranks of a communicator."""
+@dataclass(frozen=True)
+class Decision:
+    """What all ranks agree on after some steps.
 
-    def __init__(self, configuration: Configuration, comm: MPI.Intracomm) -> None:
-        """Collective. Raises InputError, the same on every rank, for what does not fit together."""
+    Attributes:
+        longest: seconds that the slowest rank took.
+        reason: why the run is to stop; `Reason.NONE`: it is not.
+        seconds_left: until the end of the job, infinite where unknown.
+        checkpoint: it is time for a checkpoint.
+        failed: a checkpoint that is being written fails.
+    """
+
+    longest: float
+    reason: Reason
+    seconds_left: float
+    checkpoint: bool
+    failed: bool
+
+
+class Run:
+    """One simulation on the ranks of a communicator.
+
+    Attributes:
+        step: the last step that was done.
+        first_step: the step that this run began from: 0, or that of a checkpoint.
+        stopped_by: why it stopped before the last step.
+        not_kept: why there is no checkpoint of the step at which it stopped; "" where there is one.
+    """
+
+    def __init__(self, configuration: Configuration, comm: MPI.Intracomm, restart: str = "auto") -> None:
+        """Collective.
+
+        Args:
+            restart: "auto": go on from the newest checkpoint, if there is one; "none"; or the path of a checkpoint.
+
+        Raises:
+            InputError: the same on every rank, for what does not fit together.
+            NoCheckpointError: there are checkpoints, and none can be used.
+        """
         self.configuration = configuration
         self.comm = comm
         self.timing = Timing()
+        self.directory = Path(configuration.simulation.directory)
         self.model = build_model(configuration, comm)
         self.grid = self.model.grid
-        set_initial(self.model, configuration.initial)
-        self.steps = choose_steps(configuration.time, self.model.stable_dt())
-        self.directory = Path(configuration.simulation.directory)
+        self.checkpointing = Checkpointing(configuration, self.model, self.directory)
+        self.steps = self._begin(restart)
         with collectively(comm, f"making the folder {self.directory}"), explained(self.directory):
             if comm.rank == 0:
                 self.directory.mkdir(parents=True, exist_ok=True)
         self.bandwidth = measure(self.grid)
-        self.step = 0
-        self.stopped_by = 0
-        self.output = Output(self.directory, self.grid)
+        self.step = self.first_step
+        self.stopped_by = Reason.NONE
+        self.not_kept = ""
         self._every_output = output_interval(configuration.output, self.steps)
         self._every_row = diagnostics_interval(configuration.monitor.every_steps, self.steps)
+        self.output = Output(self.directory, self.grid)
+        if self.first_step:
+            self.output.resume(
+                self.chosen_fields(), lambda step: self._belongs(step, self._every_output), self._time_of
+            )
         self.timing.set_up = time.perf_counter() - self.timing.begun
 
-    def execute(self, stop: StopRequest | None = None) -> None:
+    def _begin(self, restart: str) -> Steps:
+        """Initial values, or those of a checkpoint. Collective."""
+        restored = self.checkpointing.restore(restart)
+        self.first_step = restored.step if restored else 0
+        if not restored:
+            set_initial(self.model, self.configuration.initial)
+            steps = choose_steps(self.configuration.time, self.model.stable_dt())
+            self.model.prepare(steps.dt)
+            self.model.start(steps.dt)
+            return steps
+        dt = restored.attributes["dt"]
+        self.model.prepare(dt)
+        self.model.set_numbers(restored.attributes["numbers"])
+        return resume_steps(self.configuration.time, dt)
+
+    def execute(self, interruptions: Interruptions | None = None) -> None:
         """Do all steps, or those until a request to stop, and write results. Collective."""
-        self.model.start(self.steps.dt)
         progress = show_progress(self.steps.count, self.comm.rank)
         names = tuple(self.model.diagnostics())
+        watchdog = Watchdog(self.directory, self.comm, self.configuration.monitor.stall_seconds)
+        path = self.directory / "diagnostics.csv"
         try:
-            with Diagnostics(self.directory / "diagnostics.csv", self.grid, names) as table:
-                self._record(table, first=True)
-                self._advance_all(table, progress, stop)
+            with Diagnostics(path, self.grid, names, lambda step: self._belongs(step, self._every_row)) as table:
+                self._watchdog = watchdog
+                self._record(table, first=not self.first_step)
+                self._advance_all(table, progress, interruptions)
         finally:
             progress.close()
+            watchdog.close()
 
-    def _advance_all(self, table: Diagnostics, progress: Any, stop: StopRequest | None) -> None:
+    def _belongs(self, step: int, interval: float) -> bool:
+        """Whether what an interrupted run wrote after a step stays: it is what a run without interruption writes, and
+        this one does not write it again."""
+        return step < self.first_step and is_due(step, interval, self.steps.count)
+
+    def _advance_all(self, table: Diagnostics, progress: Any, interruptions: Interruptions | None) -> None:
         chunk = 1
+        section = self.configuration.checkpoint
+        intervals = (self._every_output, self._every_row, section.every_steps)
         while self.step < self.steps.count and not self.stopped_by:
-            until = min(self.step + chunk, next_due(self.step, (self._every_output, self._every_row), self.steps.count))
+            until = min(self.step + chunk, next_due(self.step, intervals, self.steps.count))
             seconds = self._advance(until - self.step)
-            longest, self.stopped_by = self._agree(seconds, stop)
-            chunk = max(1, round((until - self.step) * CHUNK_SECONDS / max(longest, 1e-6)))
+            decision = self._agree(seconds, interruptions)
+            chunk = max(1, round((until - self.step) * CHUNK_SECONDS / max(decision.longest, 1e-6)))
             chunk = min(chunk, 10 * (until - self.step))
-            self.step = until
+            self.step, self.stopped_by = until, decision.reason
             progress.update(self.step)
+            self._keep(decision)
             self._record(table)
+        if self.stopped_by and interruptions:
+            interruptions.obeyed()
+        self._enter("waiting for the last checkpoint")
+        self.checkpointing.finish()
 
     def _advance(self, steps: int) -> float:
+        self._enter(f"steps {self.step + 1} to {self.step + steps}")
         begin = time.perf_counter()
         self.model.advance(steps, self.steps.dt)
         seconds = time.perf_counter() - begin
-        if self.step == 0:
+        if self.step == self.first_step:
             self.timing.first_chunk, self.timing.first_steps = seconds, steps
         self.timing.advance += seconds
         return seconds
 
-    def _agree(self, seconds: float, stop: StopRequest | None) -> tuple[float, int]:
-        """The longest time of any rank, and any rank's request to stop: the same decision on every rank."""
-        both = np.array([seconds, stop.signal if stop else 0.0])
-        self.comm.Allreduce(MPI.IN_PLACE, both, MPI.MAX)
-        return float(both[0]), int(both[1])
+    def _agree(self, seconds: float, interruptions: Interruptions | None) -> Decision:
+        """The same decision on every rank, by one message."""
+        reason, left = interruptions.look() if interruptions else (Reason.NONE, math.inf)
+        due, failed = self.checkpointing.is_due_by_time(), self.checkpointing.checkpoints.failed
+        values = np.array([seconds, reason, -left, due, failed], np.float64)
+        self.comm.Allreduce(MPI.IN_PLACE, values, MPI.MAX)
+        return Decision(values[0], Reason(int(values[1])), -values[2], bool(values[3]), bool(values[4]))
+
+    def _keep(self, decision: Decision) -> None:
+        """Make a checkpoint where one is due."""
+        begin = time.perf_counter()
+        if decision.failed:
+            self.checkpointing.finish()  # raises why, on every rank
+        section, last = self.configuration.checkpoint, self.steps.count
+        due = section.periodic and is_due(self.step, section.every_steps, last)
+        self._enter(f"the checkpoint of step {self.step}")
+        if decision.reason and self.step < last:
+            self.not_kept = self.checkpointing.save_before_end(self.step, self.steps.dt, decision.seconds_left)
+        elif due or decision.checkpoint:
+            self.checkpointing.save(self.step, self.steps.dt)
+        self.timing.checkpoints += time.perf_counter() - begin
 
     def _record(self, table: Diagnostics, first: bool = False) -> None:
         """Diagnostics and output where they are due."""
         last = self.step if self.stopped_by else self.steps.count
+        self._enter(f"the results of step {self.step}")
         begin = time.perf_counter()
         if first or is_due(self.step, self._every_row, last):
             terms = self.model.diagnostics()
@@ -119,9 +219,20 @@ class Run:
         self.timing.output += time.perf_counter() - begin
 
     @property
+    def is_interrupted(self) -> bool:
+        """Whether it stopped before its last step."""
+        return bool(self.stopped_by) and self.step < self.steps.count
+
+    def _enter(self, phase: str) -> None:
+        self._watchdog.enter(phase)
+
+    @property
     def time(self) -> float:
         """Simulated time (s)."""
-        return self.step * self.steps.dt
+        return self._time_of(self.step)
+
+    def _time_of(self, step: int) -> float:
+        return step * self.steps.dt
 
     def chosen_fields(self) -> list[Any]:
         state = self.model.state

@@ -33,6 +33,8 @@ class Model:
         Parameters: subclass of `hf.Parameters`.
         fields: names of the fields that have initial values and can be written out; the first is drawn. Each is an
             attribute that holds the newest Field of that name.
+        history: names of the attributes that hold other fields which a step, or `diagnostics`, reads: older time
+            levels, say. With `fields` they are what a checkpoint holds; what is in none of the two is lost in a restart.
 
     Initial states are methods named `initial_<state>(self, *coordinates)` that return values by field; the first is
     the default. The coordinates are open arrays (m), one an axis, that broadcast.
@@ -40,6 +42,7 @@ class Model:
 
     Parameters: ClassVar[type[Parameters]] = Parameters
     fields: ClassVar[tuple[str, ...]]
+    history: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -72,6 +75,11 @@ class Model:
         """The newest field of each name. Not collective."""
         return {name: getattr(self, name) for name in self.fields}
 
+    @property
+    def checkpointed(self) -> dict[str, Field]:
+        """All fields that a restart needs. Not collective."""
+        return self.state | {name: getattr(self, name) for name in self.history}
+
     # -- to define ----------------------------------------------------------------------------------------------
 
     def setup(self) -> None:
@@ -82,8 +90,21 @@ class Model:
         """The largest stable time step (s), once initial values are set. Collective; the same on every rank."""
         raise NotImplementedError(f"{type(self).__name__}.stable_dt")
 
+    def prepare(self, dt: float) -> None:
+        """Prepare for steps of dt (s), once the fields have initial or restored values. Collective. By default
+        nothing."""
+
     def start(self, dt: float) -> None:
-        """Prepare for the first step of dt (s), once initial values are set. Collective. By default nothing."""
+        """Make what the first step of a new run needs, such as older time levels. Collective; after `prepare`, and
+        not in a restart. By default nothing."""
+
+    def numbers(self) -> dict[str, Any]:
+        """What a restart needs besides fields: numbers, texts, arrays, as a random generator's state. Not
+        collective; those of rank 0 count. By default nothing."""
+        return {}
+
+    def set_numbers(self, numbers: dict[str, Any]) -> None:
+        """Take back what `numbers` gave, in a restart, after `prepare`. Logically collective."""
 
     def advance(self, steps: int, dt: float) -> None:
         """Do some steps of dt (s) each; advance `grid.time`. Collective."""

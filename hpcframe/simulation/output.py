@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpcframe.checkpoint.hdf5 import save
@@ -45,6 +45,20 @@ class Output:
             if grid.rank == 0:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._older = set(self.folder.glob("step-*.h5"))  # of an earlier run, which this one replaces
+
+    def resume(self, fields: Sequence[Field], keep: Callable[[int], bool], time: Callable[[int], float]) -> None:
+        """Go on with the files of an interrupted run. Logically collective.
+
+        Args:
+            fields: what will be written, as before.
+            keep: whether what was written after a step belongs to this run.
+            time: simulated time (s) of a step.
+        """
+        for path in sorted(self._older):
+            number = path.stem.removeprefix("step-")
+            if number.isdigit() and keep(int(number)):
+                self._series[int(number)] = xdmf.step(self._grid, fields, time(int(number)), path.name)
+                self._older.remove(path)
 
     def write(self, step: int, time: float, fields: Sequence[Field]) -> None:
         """Write fields as they are now. Collective.

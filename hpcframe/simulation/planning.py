@@ -107,7 +107,7 @@ def _time_lines(configuration: Configuration, comm: MPI.Intracomm, memory: int, 
         stable = model.stable_dt()
     steps = choose_steps(configuration.time, stable)
     if model:
-        model.start(steps.dt)  # where a model checks what it can only know by now
+        model.prepare(steps.dt)  # where a model checks what it can only know by now
     interval = output_interval(configuration.output, steps)
     count = sum(is_due(step, interval, steps.count) for step in range(steps.count + 1))
     return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from typing import Any
 
@@ -22,6 +21,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "status": _status(run),
         "model": run.configuration.simulation.model,
         "steps": steps,
+        "first_step": run.first_step,
         "time_s": run.time,
         "dt_s": run.steps.dt,
         "grid": {
@@ -37,7 +37,9 @@ def summarise(run: Run) -> dict[str, Any]:
             "advance": slowest[0],
             "diagnostics": run.timing.diagnostics,
             "output": run.timing.output,
+            "checkpoints": run.timing.checkpoints,
         },
+        "checkpoints": run.checkpointing.summary(time.perf_counter() - run.timing.begun, run.not_kept),
         "speed": _speed(run, slowest[0]),
         "halo_share": mean[2] / (mean[1] + mean[2]) if mean[1] + mean[2] else 0.0,
         "imbalance": slowest[1] / mean[1] if mean[1] else 1.0,
@@ -49,7 +51,9 @@ def summarise(run: Run) -> dict[str, Any]:
 
 
 def _status(run: Run) -> str:
-    return f"stopped on request ({signal.Signals(run.stopped_by).name})" if run.stopped_by else "done"
+    if not run.is_interrupted:
+        return "done"
+    return f"interrupted by {run.stopped_by.describe()}"
 
 
 def _over_ranks(run: Run, values: list[float]) -> tuple[list[float], list[float]]:
@@ -64,7 +68,7 @@ def _over_ranks(run: Run, values: list[float]) -> tuple[list[float], list[float]
 def _speed(run: Run, seconds: float) -> dict[str, Any]:
     """Rates without the first steps, which compile. T_eff: bytes that must move over the time they took
     (S. Omlin, L. Rass, I. Utkin, ImplicitGlobalGrid.jl and ParallelStencil.jl, 2022)."""
-    steps = run.step - run.timing.first_steps
+    steps = run.step - run.first_step - run.timing.first_steps
     seconds -= run.timing.first_chunk
     if steps <= 0 or seconds <= 0:
         return {"note": "too few steps to measure", "bandwidth_GB_per_s": run.bandwidth / 1e9}

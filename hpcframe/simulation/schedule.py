@@ -47,6 +47,14 @@ def choose_steps(section: TimeSection, stable_dt: float) -> Steps:
     return Steps(count, section.end_time / count if count else dt)
 
 
+def resume_steps(section: TimeSection, dt: float) -> Steps:
+    """Time steps of a run that goes on in steps of dt (s), those of its checkpoint: [time] says how far."""
+    if section.steps is not None:
+        return Steps(section.steps, dt)
+    assert section.end_time is not None
+    return Steps(math.ceil(section.end_time / dt * (1 - ROUNDING)), dt)
+
+
 def output_interval(section: OutputSection, steps: Steps) -> float:
     """Steps between outputs, not always a whole number; 0 where only the end is written."""
     if section.every_time:

@@ -123,10 +123,45 @@ class OutputSection(Section, frozen=True):
                 raise InvalidKeyError("fields", f"'{name}' is there twice; name it once")
 
 
+class CheckpointSection(Section, frozen=True):
+    """[checkpoint]: when the state is kept, and how. Without a when: only if the run is interrupted."""
+
+    every_steps: Count = 0
+    every_seconds: Annotated[float, Meta(ge=0)] = 0.0  # s of wall-clock time
+    interval: Literal["", "auto"] = ""  # "auto": from what a checkpoint costs and how often runs are interrupted
+    mean_hours: Annotated[float, Meta(gt=0)] | None = None  # between interruptions, for "auto"; learnt if not given
+    keep: Annotated[int, Meta(ge=1)] = 3  # the latest
+    keep_every: Count = 0  # and those whose step is a multiple of this
+    pinned: tuple[Count, ...] = ()  # and these steps
+    driver: Literal["auto", "direct", "mpio"] = "auto"
+    asynchronous: bool = False  # write behind the simulation: needs memory for a second copy of the state
+    files: Annotated[int, Meta(ge=1)] = 1  # HDF5 data files of a checkpoint
+    stripe_count: Annotated[int, Meta(ge=-1)] = 0  # on Lustre; 0 is chosen, -1 all storage targets
+    stripe_size: Count = 0  # bytes, on Lustre; 0 is 16 MiB
+    hints: dict[str, str] = {}  # for MPI-IO, with the driver "mpio"
+    collective: bool = False  # with the driver "mpio"
+
+    def __post_init__(self) -> None:
+        given = [key for key in ("every_steps", "every_seconds", "interval") if getattr(self, key)]
+        if len(given) > 1:
+            raise InvalidKeyError(given[1], f"{given[0]} is given too; give one of the two")
+        if self.mean_hours is not None and not self.interval:
+            raise InvalidKeyError("mean_hours", 'only interval = "auto" uses it; set that, or leave this out')
+        if self.driver == "mpio" and self.asynchronous:
+            raise InvalidKeyError("asynchronous", 'the driver mpio cannot; choose driver = "direct"')
+
+    @property
+    def periodic(self) -> bool:
+        """Whether there are checkpoints without an interruption."""
+        return bool(self.every_steps or self.every_seconds or self.interval)
+
+
 class MonitorSection(Section, frozen=True):
-    """[monitor]: the rows of diagnostics.csv."""
+    """[monitor]: the rows of diagnostics.csv, and the limits of a run."""
 
     every_steps: Count = 0  # 0 is about 100 rows a run
+    stall_seconds: Annotated[float, Meta(ge=0)] = 1800.0  # s without progress until the run is ended; 0: never
+    time_limit: Annotated[float, Meta(ge=0)] = 0.0  # s from the start, to stop in time; 0: that of the Slurm job
 
 
 class Configuration(msgspec.Struct, frozen=True):
@@ -140,5 +175,6 @@ class Configuration(msgspec.Struct, frozen=True):
     initial: InitialSection
     boundary: BoundarySection
     time: TimeSection
+    checkpoint: CheckpointSection
     output: OutputSection
     monitor: MonitorSection

@@ -1,0 +1,88 @@
+"""Writing a checkpoint behind the simulation: a thread of each rank writes, and no thread calls MPI.
+
+The ranks agree through small files in the folder that is being written: each leaves its part there once its tiles are
+on the disk, and rank 0, when all parts are there, completes the checkpoint. So it is committed without another call
+from the application.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hpcframe.checkpoint.draft import Part
+from hpcframe.errors import HpcframeError
+from hpcframe.files import write_text
+
+PARTS = "parts"  # the folder of the parts, gone when the checkpoint is complete
+LOOK_EVERY = 0.02  # s, for parts
+PATIENCE_AT_EXIT = 60.0  # s that a program which ends waits for what is being written
+
+
+class BackgroundWriter(threading.Thread):
+    """One rank's share of one checkpoint.
+
+    Attributes:
+        step: of the checkpoint.
+        error: why it failed; None while all is well.
+        seconds: from the start to durable on this rank's disk; on rank 0, to committed.
+    """
+
+    def __init__(self, step: int, work: Callable[[BackgroundWriter], None]) -> None:
+        """`work` does all of it; what it raises becomes `error`. Not collective."""
+        super().__init__(name=f"checkpoint-{step}", daemon=True)
+        self.step = step
+        self.error: Exception | None = None
+        self.seconds = 0.0
+        self._work = work
+        self._abandoned = threading.Event()
+        self._begun = time.perf_counter()
+        atexit.register(self._finish)
+
+    def run(self) -> None:
+        try:
+            self._work(self)
+        except Exception as error:  # told to the main thread, which raises it on every rank
+            self.error = error
+
+    def done(self) -> None:
+        """Say that the share is durable. Called by the work."""
+        self.seconds = time.perf_counter() - self._begun
+
+    def abandon(self) -> None:
+        """Do not wait for other ranks any more: one of them failed."""
+        self._abandoned.set()
+
+    def settle(self) -> None:
+        """Wait for the end of it."""
+        self.join()
+        atexit.unregister(self._finish)
+
+    def _finish(self) -> None:
+        self.join(PATIENCE_AT_EXIT)
+
+    def leave(self, folder: Path, rank: int, part: Part) -> None:
+        """Leave a part for rank 0."""
+        write_text(folder / PARTS / f"{rank}.json", part.to_json())
+
+    def wait_for_parts(self, folder: Path, ranks: int) -> list[Part]:
+        """The parts of all other ranks. For rank 0.
+
+        Raises:
+            HpcframeError: it was abandoned.
+        """
+        missing, parts = set(range(1, ranks)), []
+        while missing:
+            for rank in sorted(missing):
+                path = folder / PARTS / f"{rank}.json"
+                if path.exists():
+                    parts.append(Part.from_json(path.read_text(encoding="utf-8")))
+                    missing.remove(rank)
+            if missing and self._abandoned.wait(LOOK_EVERY):
+                raise HpcframeError(f"the checkpoint of step {self.step} was given up, since another rank failed")
+        shutil.rmtree(folder / PARTS)
+        return parts

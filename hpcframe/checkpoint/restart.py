@@ -1,0 +1,111 @@
+"""Which checkpoint a run continues from: the newest that verifies, and not the same one for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hpcframe.checkpoint import attempts
+from hpcframe.checkpoint.folder import set_aside, steps_in
+from hpcframe.checkpoint.manifest import NAME, BadCheckpointError, Manifest
+from hpcframe.checkpoint.restoring import check_fits, read_fields
+from hpcframe.checkpoint.session import Session
+from hpcframe.checkpoint.verify import read_manifest
+from hpcframe.errors import InputError, NoCheckpointError
+from hpcframe.files import explained
+from hpcframe.grid.agreement import collectively
+from hpcframe.grid.field import Field
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a run continues from.
+
+    Attributes:
+        step: its number.
+        time: simulated time (s).
+        attributes: those that were saved.
+        path: the folder of the checkpoint.
+        run: the same for all incarnations of a run.
+        refused: checkpoints that could not be used, with the reasons.
+    """
+
+    step: int
+    time: float
+    attributes: dict[str, Any]
+    path: Path
+    run: str
+    refused: list[str] = field(default_factory=list)
+
+
+def choose_and_read(session: Session, arrays: Mapping[str, Field], path: Path | None) -> Restored | None:
+    """Set fields from the newest checkpoint that verifies. Collective. See `hf.Checkpoints.restore`."""
+    comm = session.grid.comm
+    candidates: list[Path] = []
+    with collectively(comm, "looking for checkpoints"), explained(session.folder):
+        if comm.rank == 0:
+            candidates = _candidates(session.folder, path)
+    candidates = comm.bcast(candidates)
+    if not candidates:
+        return None
+    refused: list[str] = []
+    for candidate in candidates:
+        manifest, reason = _read_manifest(session, candidate)
+        if manifest:
+            check_fits(manifest, arrays, candidate)
+            reason = read_fields(candidate, manifest, arrays)
+            if not reason:
+                session.grid.time = manifest.time
+                return Restored(manifest.step, manifest.time, manifest.attributes, candidate, manifest.run, refused)
+        refused.append(f"{candidate.name}: {reason}")
+        _set_aside(session, candidate, reason, given=path is not None)
+    raise NoCheckpointError(
+        f"no checkpoint in {candidates[0].parent} can be used: {'; '.join(refused)}. "
+        f"Give another one (--restart <path>), or begin anew (--restart none)"
+    )
+
+
+def _candidates(folder: Path, path: Path | None) -> list[Path]:
+    """What to try, in this order. For rank 0."""
+    if path is not None:
+        given = _given(path)
+        attempts.clear(folder)
+        return given
+    steps = steps_in(folder)
+    if not steps:
+        return []
+    first = attempts.begin(folder, list(steps))
+    order = sorted(
+        steps, key=lambda step: (step > first, -step)
+    )  # the chosen one, older ones, then what was passed over
+    return [steps[step] for step in order]
+
+
+def _given(path: Path) -> list[Path]:
+    if (path / NAME).is_file():
+        return [path]
+    steps = steps_in(path)
+    if not steps:
+        raise InputError(f"{path} is no checkpoint, and no folder of checkpoints: it has no {NAME} and no step-<n>")
+    return list(steps.values())
+
+
+def _read_manifest(session: Session, folder: Path) -> tuple[Manifest | None, str]:
+    """The manifest, or why the checkpoint is bad. Collective."""
+    found: tuple[Manifest | None, str] = (None, "")
+    with collectively(session.grid.comm, f"reading {folder}"), explained(folder):
+        if session.grid.rank == 0:
+            try:
+                found = read_manifest(folder), ""
+            except BadCheckpointError as error:
+                found = None, str(error)
+    return session.grid.comm.bcast(found)
+
+
+def _set_aside(session: Session, folder: Path, reason: str, given: bool) -> None:
+    """So that it is not tried again; one that the user named stays where it is. Collective."""
+    with collectively(session.grid.comm, f"setting {folder} aside"), explained(folder):
+        if session.grid.rank == 0 and not given:
+            set_aside(folder, reason)

@@ -1,0 +1,114 @@
+"""A folder of checkpoints in use by a run: taken over, put in order, and laid out once."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcframe.checkpoint import crc32c, mpio
+from hpcframe.checkpoint.container import Layout, lay_out_tiles
+from hpcframe.checkpoint.folder import clean, set_aside, steps_in
+from hpcframe.checkpoint.lease import Lease
+from hpcframe.checkpoint.options import Options
+from hpcframe.checkpoint.redistribution import exchange_of
+from hpcframe.checkpoint.striping import stripe
+from hpcframe.errors import InputError
+from hpcframe.files import explained
+from hpcframe.grid.agreement import collectively
+from hpcframe.grid.field import Field
+
+if TYPE_CHECKING:
+    from hpcframe.checkpoint.restart import Restored
+    from hpcframe.grid.cartesian import CartesianGrid
+
+
+class Session:
+    """What all ranks know of the folder.
+
+    Attributes:
+        token: names of partial folders of this incarnation end in it.
+        run: the same for all incarnations of a run.
+        lease: on rank 0 the right to write here; None elsewhere.
+        driver: the one that writes; `driver_choice` says why.
+        notices: lines on what was set up, on rank 0.
+        continued: whether this run goes on from what is in the folder.
+        verified: the step that it went on from, all of whose tiles were read and right.
+    """
+
+    def __init__(self, folder: Path, options: Options, grid: CartesianGrid) -> None:
+        """Collective. Raises InputError or HpcframeError, on every rank, where the folder cannot be used."""
+        self.folder, self.options, self.grid = folder, options, grid
+        self.lease: Lease | None = None
+        self.notices: list[str] = []
+        self.continued = False
+        self.verified: set[int] = set()
+        self._layouts: dict[tuple[object, ...], Layout] = {}
+        crc32c.ready(grid.shared.node)
+        self.driver, reason = options.why()
+        self.driver_choice = f"{self.driver}: {reason}"
+        with collectively(grid.comm, f"opening {folder}"), explained(folder):
+            if self.driver == "mpio" and (missing := mpio.missing()):
+                raise InputError(f"driver 'mpio': {missing}")
+            token = self._take() if grid.rank == 0 else ""
+        self.token = self.run = str(grid.comm.bcast(token))
+
+    def _take(self) -> str:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.lease = Lease.take(self.folder, os.environ)
+        clean(self.folder)
+        return secrets.token_hex(6)
+
+    def layout(self, arrays: Mapping[str, Field]) -> Layout:
+        """How these fields lie in the files; found once. Collective."""
+        key = tuple((name, f.shape, f.components, f.staggered, f.dtype.str) for name, f in arrays.items())
+        if key not in self._layouts:
+            layout = None
+            with collectively(self.grid.comm, "laying out the checkpoint"):
+                if self.grid.rank == 0:
+                    layout, contents = lay_out_tiles(arrays, 0, 0.0, self.options.files)
+                    self._stripe(max(content.size for content in contents))
+            self._layouts[key] = self.grid.comm.bcast(layout)
+        return self._layouts[key]
+
+    def _stripe(self, size: int) -> None:
+        """New folders of Lustre take after the one they are in."""
+        said = stripe(self.folder, size, self.options.stripe_count, self.options.stripe_size)
+        if said:
+            self.notices.append(said)
+
+    def continue_from(self, restored: Restored) -> None:
+        """This run is the one that wrote a checkpoint. What it had done since then is set aside. Collective."""
+        self.run = restored.run
+        with collectively(self.grid.comm, "setting later checkpoints aside"), explained(self.folder):
+            self.continued = restored.path.parent.resolve() == self.folder.resolve()
+            self.verified = {restored.step} if self.continued else set()
+            if self.continued and self.grid.rank == 0:
+                for step, path in steps_in(self.folder).items():
+                    if step > restored.step:
+                        set_aside(path, f"the run went on from step {restored.step}")
+
+    def begin(self) -> None:
+        """Before the first checkpoint of a run that continues from nothing here: those of another run are set aside.
+        For rank 0; not collective. Raises OSError."""
+        former = {} if self.continued else steps_in(self.folder)
+        self.continued = True
+        if former:
+            place = self.folder / f"before-{time.strftime('%Y%m%d-%H%M%S')}-{self.token[:4]}"
+            place.mkdir()
+            for path in former.values():
+                path.rename(place / path.name)
+            self.notices.append(f"{len(former)} checkpoint(s) of an earlier run are now in {place}")
+
+
+def bytes_of(arrays: Mapping[str, Field]) -> int:
+    """Bytes of the tiles that this rank owns."""
+    total = 0
+    for field in arrays.values():
+        exchange = exchange_of(field)
+        total += len(exchange.deal.places) * math.prod(exchange.tiling.tile) * field.dtype.itemsize
+    return total

@@ -1,0 +1,271 @@
+"""Writing checkpoints: one at a time, at once or behind the program."""
+
+from __future__ import annotations
+
+import shutil
+import time as clock
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hpcframe.checkpoint import attempts, mpio
+from hpcframe.checkpoint.background import PARTS, BackgroundWriter
+from hpcframe.checkpoint.crc32c import crc32c
+from hpcframe.checkpoint.direct import Checksums, TileFiles, write_fields
+from hpcframe.checkpoint.draft import Draft, Part, compose, create_files, names_of, write_container
+from hpcframe.checkpoint.folder import publish, remove, set_aside, steps_in, sync
+from hpcframe.checkpoint.manifest import encode, plain_attributes
+from hpcframe.checkpoint.redistribution import exchange_of
+from hpcframe.checkpoint.retention import to_remove
+from hpcframe.checkpoint.session import Session, bytes_of
+from hpcframe.checkpoint.tiles import TiledArray
+from hpcframe.errors import HpcframeError, InputError
+from hpcframe.files import explained
+from hpcframe.grid.agreement import collectively
+from hpcframe.grid.field import Field
+from hpcframe.grid.memory import available_bytes
+
+Container = tuple[list[Any], list[Any]]  # records of the files, and of all in them that is no tile
+SPARE = 1.1  # memory to have, over what a second copy takes
+
+
+class Writer:
+    """Writes the checkpoints of a session.
+
+    Attributes:
+        durable: seconds from the call of `write` until the latest checkpoint was durable.
+        saved: step of the latest that is complete.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.durable = 0.0
+        self.saved: int | None = None
+        self._background: BackgroundWriter | None = None
+        self._copies: dict[str, npt.NDArray] = {}  # for asynchronous writing, kept for the next time
+        self._verified: tuple[int, ...] = ()  # latest steps whose tiles of this rank were read back and found right
+        self._wrong: tuple[int, ...] = ()
+        self._verified_everywhere: set[int] = set()  # known on rank 0
+
+    @property
+    def failed(self) -> bool:
+        return self._background is not None and self._background.error is not None
+
+    def write(self, step: int, arrays: Mapping[str, Field], attributes: Mapping[str, Any], time: float | None) -> None:
+        """Collective."""
+        self.wait()
+        begun = clock.perf_counter()
+        self._verified = tuple(known for known in self._verified if known != step)
+        self._wrong = tuple(known for known in self._wrong if known != step)
+        background = self.session.options.asynchronous and self._has_memory(arrays)
+        draft = self._begin(step, arrays, attributes, time, background)
+        if background:
+            self._write_behind(draft)
+            return
+        try:
+            self._write_now(draft, begun)
+        except HpcframeError:
+            self._give_up(draft)
+            raise
+
+    def wait(self) -> None:
+        """Collective. Raises on every rank what failed on any."""
+        worker, self._background = self._background, None
+        if worker is None:
+            return
+        comm = self.session.grid.comm
+        if comm.rank:
+            worker.settle()
+        if comm.allreduce(int(worker.error is not None)):
+            worker.abandon()
+        worker.settle()
+        with collectively(comm, f"writing the checkpoint of step {worker.step}"), explained(self.session.folder):
+            if worker.error:
+                raise worker.error
+        self.saved, self.durable = worker.step, worker.seconds
+
+    # -- the beginning ------------------------------------------------------------------------------------------
+
+    def _begin(
+        self, step: int, arrays: Mapping[str, Field], attributes: Mapping[str, Any], time: float | None, parts: bool
+    ) -> Draft:
+        """Make the folder and its empty files. Collective."""
+        session = self.session
+        if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 0:
+            raise InputError(f"step {step!r} of a checkpoint: expected a whole number of at least 0")
+        layout = session.layout(arrays)
+        final, partial = names_of(session.folder, step, session.token)
+        written = {"ranks": session.grid.size, "layout": list(session.grid.layout), "driver": session.driver}
+        when = session.grid.time if time is None else float(time)
+        with collectively(session.grid.comm, f"beginning {final}"), explained(final):
+            draft = Draft(step, when, final, partial, layout, dict(arrays), plain_attributes(attributes), written)
+            if session.grid.rank == 0:
+                session.begin()
+                create_files(draft)
+                if parts:
+                    (partial / PARTS).mkdir()
+        return draft
+
+    def _has_memory(self, arrays: Mapping[str, Field]) -> bool:
+        """Whether all nodes have room for a second copy of their fields. Collective."""
+        grid, new = self.session.grid, sum(copy.nbytes for copy in self._copies.values())
+        needed = grid.shared.node.allreduce(max(0, bytes_of(arrays) - new))
+        short = grid.comm.allreduce(int(needed * SPARE > available_bytes()))
+        if short:
+            self.session.notices.append(
+                f"the nodes of {short} rank(s) lack memory for a second copy of the fields, {needed / 1e9:.3g} GB a "
+                f"node: this checkpoint was written at once"
+            )
+        return not short
+
+    def _give_up(self, draft: Draft) -> None:
+        """What is left of a checkpoint that failed is of no use. Where it cannot be removed now, the next run does."""
+        if self.session.grid.rank == 0:
+            shutil.rmtree(draft.partial, ignore_errors=True)
+
+    # -- at once ------------------------------------------------------------------------------------------------
+
+    def _write_now(self, draft: Draft, begun: float) -> None:
+        """Collective."""
+        comm, container = self.session.grid.comm, None
+        files = TileFiles(draft.partial, draft.layout)
+        try:
+            if self.session.driver == "mpio":
+                files.checksums = self._write_by_mpio(draft)
+            with collectively(comm, f"writing {draft.final}"), explained(draft.final):
+                if self.session.driver == "direct":
+                    write_fields(files, draft.arrays)
+                if comm.rank == 0:
+                    container = write_container(draft, self.session.options.files)
+                files.sync()
+            parts = comm.gather(self._part(files.checksums))
+            with collectively(comm, f"completing {draft.final}"), explained(draft.final):
+                if comm.rank == 0:
+                    self._commit(draft, parts or [], container)
+            self.saved, self.durable = draft.step, clock.perf_counter() - begun
+            self._read_back(draft.step, files)
+        finally:
+            files.close()
+
+    def _write_by_mpio(self, draft: Draft) -> Checksums:
+        """Collective."""
+        options, comm = self.session.options, self.session.grid.comm
+        with collectively(comm, f"laying out {draft.final}"), explained(draft.final):
+            if comm.rank == 0:
+                write_container(draft, options.files)
+        arrays = [self._collected(name, field) for name, field in draft.arrays.items()]
+        checksums = {
+            array.name: {place: crc32c(tile) for place, tile in zip(array.places, array.data, strict=True)}
+            for array in arrays
+        }
+        for index, name in enumerate(draft.layout.names[: options.files]):
+            path = draft.partial / name
+            with collectively(comm, f"writing {draft.final}"), explained(draft.final):
+                ignored = mpio.write(
+                    comm, path, _of_file(draft, arrays, index), dict(options.hints), options.collective
+                )
+            if ignored and comm.rank == 0:
+                self.session.notices.append(f"MPI-IO ignores the hints {ignored}")
+            with collectively(comm, f"bringing {draft.final} to the disk"), explained(draft.final):
+                sync(path)
+        return checksums
+
+    def _collected(self, name: str, field: Field) -> TiledArray:
+        """All tiles of this rank. Collective."""
+        exchange = exchange_of(field)
+        shape = (len(exchange.deal.places), *exchange.tiling.tile)
+        copy = self._copies.get(name)
+        if copy is None or copy.shape != shape or copy.dtype != field.dtype:
+            copy = self._copies[name] = np.zeros(shape, field.dtype)
+        exchange.collect(field, copy)
+        return TiledArray(name, field.dtype, field.shape, exchange.tiling.tile, list(exchange.deal.places), copy)
+
+    # -- behind the program -------------------------------------------------------------------------------------
+
+    def _write_behind(self, draft: Draft) -> None:
+        """Collective until the copies are made."""
+        arrays = [self._collected(name, field) for name, field in draft.arrays.items()]
+
+        def work(worker: BackgroundWriter) -> None:
+            try:
+                self._write_copies(draft, arrays, worker)
+            except Exception:
+                self._give_up(draft)
+                raise
+
+        self._background = BackgroundWriter(draft.step, work)
+        self._background.start()
+
+    def _write_copies(self, draft: Draft, arrays: list[TiledArray], worker: BackgroundWriter) -> None:
+        """What the thread of a rank does. Not collective."""
+        rank, size, container = self.session.grid.rank, self.session.grid.size, None
+        files = TileFiles(draft.partial, draft.layout)
+        try:
+            for array in arrays:
+                for place, tile in zip(array.places, array.data, strict=True):
+                    files.write(array.name, place, tile)
+            if rank == 0:
+                container = write_container(draft, self.session.options.files)
+            files.sync()
+            part = self._part(files.checksums)
+            if rank == 0:
+                self._commit(draft, [part, *worker.wait_for_parts(draft.partial, size)], container)
+            else:
+                worker.leave(draft.partial, rank, part)
+            worker.done()
+            self._read_back(draft.step, files)
+        finally:
+            files.close()
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def _part(self, checksums: Checksums) -> Part:
+        return Part(checksums, self._verified, self._wrong)
+
+    def _read_back(self, step: int, files: TileFiles) -> None:
+        """Compare what lies on the disk with what was written: the next checkpoint then may take the place of older
+        ones."""
+        if files.is_right():
+            self._verified = (*self._verified[-2:], step)
+        else:
+            self._wrong = (*self._wrong[-2:], step)
+
+    def _commit(self, draft: Draft, parts: list[Part], container: Container | None) -> None:
+        """Complete the checkpoint, and let go of what it makes superfluous. For rank 0; not collective."""
+        session = self.session
+        assert session.lease is not None and container is not None
+        manifest = encode(compose(draft, session.run, parts, *container))
+        session.lease.check()
+        publish(draft.partial, draft.final, manifest)
+        attempts.clear(session.folder)
+        self._retain(draft.step, parts)
+
+    def _retain(self, step: int, parts: list[Part]) -> None:
+        session, folder, options = self.session, self.session.folder, self.session.options
+        for wrong in {step for part in parts for step in part.wrong} & steps_in(folder).keys():
+            set_aside(steps_in(folder)[wrong], "a tile that was read back was not what had been written")
+        self._verified_everywhere |= set.intersection(*(set(part.verified) for part in parts)) | session.verified
+        self._verified_everywhere.discard(step)  # a new checkpoint of an old step
+        present = steps_in(folder)
+        pinned, verified = set(options.pinned), self._verified_everywhere & present.keys()
+        for old in to_remove(list(present), options.keep, options.keep_every, pinned, verified):
+            remove(present[old])
+
+
+def _of_file(draft: Draft, arrays: list[TiledArray], index: int) -> list[TiledArray]:
+    """The tiles that lie in one data file, placed among those of that file."""
+    chosen = []
+    for array in arrays:
+        places = draft.layout.places[array.name]
+        inside = [k for k, place in enumerate(array.places) if places.file_of(place) == index]
+        axis, first = places.components, places.rows[index]
+        shifted = [
+            (*array.places[k][:axis], array.places[k][axis] - first, *array.places[k][axis + 1 :]) for k in inside
+        ]
+        rows = (places.rows[index + 1] - first) * array.tile[axis]
+        shape = (*array.shape[:axis], rows, *array.shape[axis + 1 :]) if len(places.rows) > 2 else array.shape
+        if rows:
+            chosen.append(TiledArray(array.name, array.dtype, shape, array.tile, shifted, array.data[inside]))
+    return chosen

@@ -1,0 +1,214 @@
+"""The checkpoints of a run: what is in them, when they are made, and what a run continues from."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from hpcframe.checkpoint.checkpoints import Checkpoints
+from hpcframe.checkpoint.deadline import Rates, fits
+from hpcframe.checkpoint.interval import History, expected_waste, optimal_interval
+from hpcframe.checkpoint.restart import Restored
+from hpcframe.errors import InputError
+from hpcframe.grid.agreement import collectively
+from hpcframe.simulation.configuration import Configuration
+from hpcframe.simulation.model import Model
+
+FOLDER = "checkpoints"
+FIRST_AFTER = 60.0  # s until the first checkpoint of interval = "auto", which tells what one costs
+HOUR = 3600.0  # s
+SAME = ("simulation", "grid", "parameters", "initial", "boundary", "time")  # sections that a restart must not change
+FREE = {"simulation": ("directory",), "grid": ("ranks",), "time": ("steps", "end_time")}  # but for these keys
+
+
+class Checkpointing:
+    """Makes and restores the checkpoints of one run.
+
+    Attributes:
+        count: checkpoints that were made.
+        blocking: seconds that the steps waited for them, in all.
+        predicted: seconds that the one before the end was expected to take; None where nothing was known.
+    """
+
+    def __init__(self, configuration: Configuration, model: Model, directory: Path) -> None:
+        """Not collective."""
+        section = configuration.checkpoint
+        self.section = section
+        self.model = model
+        self.comm = model.grid.comm
+        self.folder = directory / FOLDER
+        self.checkpoints = Checkpoints(
+            self.folder,
+            keep=section.keep,
+            keep_every=section.keep_every,
+            pinned=section.pinned,
+            driver=section.driver,
+            asynchronous=section.asynchronous,
+            files=section.files,
+            stripe_count=section.stripe_count,
+            stripe_size=section.stripe_size,
+            hints=section.hints,
+            collective=section.collective,
+        )
+        self._identity = identity(configuration)
+        self.rates = Rates()
+        self.count, self.blocking, self.durable = 0, 0.0, 0.0
+        self.predicted: float | None = None
+        self.history = History()
+        self._begun = self._latest = time.monotonic()
+        self._latest_step: int | None = None
+
+    # -- restart ------------------------------------------------------------------------------------------------
+
+    def restore(self, how: str) -> Restored | None:
+        """Set the fields from a checkpoint, if there is one to continue from. Collective.
+
+        Args:
+            how: "auto": the newest of this run that verifies, if there is any; "none"; or the path of one.
+
+        Raises:
+            InputError: it is of another simulation.
+            NoCheckpointError: there are checkpoints and none can be used.
+        """
+        there = self.comm.bcast(self.folder.is_dir() if self.comm.rank == 0 else None)
+        if how == "none" or (how == "auto" and not there):
+            return None
+        path = None if how == "auto" else Path(how)
+        restored = self.checkpoints.restore(self.model.checkpointed, path=path)
+        if restored is None:
+            return None
+        if path is None:
+            self._refuse_another(restored)
+        self._latest_step = restored.step if restored.path.parent.resolve() == self.folder.resolve() else None
+        with collectively(self.comm, "reading the history of interruptions"):
+            if self.comm.rank == 0:
+                self.history = History.read(self.folder)
+                self.history.interruptions += 1
+                self.history.write(self.folder)
+        return restored
+
+    def _refuse_another(self, restored: Restored) -> None:
+        """The same bits as without the interruption are those of the same simulation."""
+        before = restored.attributes.get("simulation", {})
+        changed = [key for key in sorted({*before, *self._identity}) if before.get(key) != self._identity.get(key)]
+        if changed:
+            key = changed[0]
+            raise InputError(
+                f"{restored.path} is of another simulation: {key} was {before.get(key, 'not given')} and is "
+                f"{self._identity.get(key, 'not given')} now. To begin anew: --restart none (the checkpoints are set "
+                f"aside). To go on from it all the same: --restart {restored.path}"
+            )
+
+    # -- when ---------------------------------------------------------------------------------------------------
+
+    def is_due_by_time(self) -> bool:
+        """Whether it is time for one; rank 0's answer counts. Not collective."""
+        return self.comm.rank == 0 and time.monotonic() - self._latest >= self.interval()
+
+    def interval(self) -> float:
+        """Seconds of wall-clock time between checkpoints; infinite where they go by steps. Not collective."""
+        if self.section.every_seconds:
+            return self.section.every_seconds
+        if not self.section.interval:
+            return math.inf
+        return optimal_interval(self.blocking / self.count, self.mean()) if self.count else FIRST_AFTER
+
+    def mean(self) -> float:
+        """Seconds between interruptions: given, or learnt."""
+        if self.section.mean_hours:
+            return self.section.mean_hours * HOUR
+        return self.history.mean_between(time.monotonic() - self._begun)
+
+    # -- saving -------------------------------------------------------------------------------------------------
+
+    def save(self, step: int, dt: float) -> None:
+        """Make a checkpoint of the state after a step, unless it is there already. Collective."""
+        if self._latest_step == step:
+            return
+        attributes = {"simulation": self._identity, "dt": dt, "numbers": self.model.numbers()}
+        begun = time.monotonic()
+        self.checkpoints.save(step, self.model.checkpointed, attributes=attributes)
+        self.count += 1
+        self.blocking += self.checkpoints.seconds.blocking
+        self._latest, self._latest_step = time.monotonic(), step
+        self._note_rate()
+        if self.comm.rank == 0:
+            self.history.add(begun - self._begun)
+
+    def finish(self) -> None:
+        """Wait for the last one to be durable. Collective."""
+        self.checkpoints.wait()
+        self._note_rate()
+
+    def _note_rate(self) -> None:
+        if self.checkpoints.seconds.durable:
+            self.durable = self.checkpoints.seconds.durable
+            self.rates.add(self.bytes, self.durable)
+
+    @property
+    def bytes(self) -> int:
+        """Of a checkpoint."""
+        fields = self.model.checkpointed.values()
+        return sum(field.dtype.itemsize * math.prod(field.shape) for field in fields)
+
+    def save_before_end(self, step: int, dt: float, seconds_left: float) -> str:
+        """Make a checkpoint before the job ends, if there is time for one. Collective.
+
+        Args:
+            seconds_left: until the end, the same on every rank; infinite where unknown.
+
+        Returns:
+            "" or why there is none of this step.
+        """
+        if self._latest_step != step:
+            self.predicted = self.comm.bcast(self.rates.predict(self.bytes))
+            if not fits(self.predicted, seconds_left):
+                self.finish()
+                kept = f"step {self._latest_step}" if self._latest_step is not None else "no step: none was made yet"
+                return (
+                    f"no checkpoint of step {step}: it would take {self.predicted:.3g} s and {seconds_left:.3g} s are "
+                    f"left; kept is that of {kept}"
+                )
+            self.save(step, dt)
+        self.finish()
+        return ""
+
+    def summary(self, seconds: float, end: str) -> dict[str, Any]:
+        """What summary.json says of checkpoints.
+
+        Args:
+            seconds: of the run so far.
+            end: why the last step has no checkpoint, or "".
+        """
+        mean, interval = self.mean(), self.interval()
+        cost = self.blocking / self.count if self.count else None
+        known = cost is not None and math.isfinite(interval)
+        return {
+            "count": self.count,
+            "latest_step": self._latest_step,
+            "driver": self.checkpoints.driver,
+            "bytes": self.bytes,
+            "blocking_seconds": self.blocking,
+            "blocking_seconds_each": cost,
+            "durable_seconds_latest": self.durable,
+            "interval_seconds": interval if math.isfinite(interval) else None,
+            "mean_seconds_between_interruptions": mean,
+            "interruptions": self.history.interruptions,
+            "waste_predicted": expected_waste(interval, cost or 0.0, mean) if known else None,
+            "waste_actual": self.blocking / seconds if seconds else 0.0,
+            "last_predicted_seconds": self.predicted,
+            "last_actual_seconds": self.durable if self.predicted is not None else None,
+            "not_made": end or None,
+        }
+
+
+def identity(configuration: Configuration) -> dict[str, str]:
+    """The keys of sim.toml that make a simulation what it is, as texts. Not collective."""
+    found = {}
+    for section in SAME:
+        for key, value in configuration.table.get(section, {}).items():
+            if key not in FREE.get(section, ()):
+                found[f"[{section}] {key}"] = repr(value)
+    return found
