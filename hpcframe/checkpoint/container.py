@@ -35,7 +35,8 @@ class Places:
     Attributes:
         tiling: the array and its tiles.
         components: number of leading axes that are not the grid's.
-        rows: which rows of tiles, along the first axis of the grid, each data file holds: where they begin, and the end.
+        rows: which rows of tiles, along the first axis of the grid, each data file holds: where each file's begin, and
+            the end.
         tile_bytes: length of a tile in the file.
         offsets: (tiles along each axis): bytes from the beginning of the file.
     """

@@ -56,7 +56,7 @@ class TileFiles:
             os.fsync(descriptor)
 
     def is_right(self) -> bool:
-        """Read back what was written, from the disk where the system lets go of its copy, and compare. Not collective."""
+        """Whether what was written reads back: from the disk, where the system lets go of its copy. Not collective."""
         for descriptor in self._open.values():
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         try:

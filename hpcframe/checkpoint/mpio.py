@@ -54,8 +54,8 @@ def write(
         Open MPI's OMPIO says that it took a hint even where it does not know it.
 
     Raises:
-        OSError: this rank could not write, or what it wrote collectively is not in the file. Agree on that.
-        RemoteError: another rank could not write.
+        OSError: this rank could not write, or what it wrote collectively is not in the file.
+        RemoteError: the same on another rank.
     """
     with collectively(comm, f"opening {path}"):
         descriptor = os.open(path, os.O_RDWR)
@@ -66,7 +66,8 @@ def write(
                 tiles = _write_tiles(comm, file, arrays, collective, descriptor)
             os.fsync(descriptor)
         if collective:
-            _read_back(path, tiles, descriptor)
+            with collectively(comm, f"reading {path} back"):
+                _read_back(path, tiles, descriptor)
         return ignored
     finally:
         os.close(descriptor)

@@ -54,5 +54,5 @@ class Options:
             return self.driver, "as asked"
         return (
             "direct",
-            "it was as fast as or faster than 'mpio' wherever both were measured, and needs no parallel HDF5",
+            "as fast as 'mpio' or faster wherever both were measured, and needs no parallel HDF5",
         )

@@ -66,7 +66,7 @@ class TileExchange:
         return receives + [comm.Isend([shared, 1, kind], rank) for rank, kind in self._tiles]
 
     def to_tile(self, field: Field, place: Axes, tile: npt.NDArray) -> None:
-        """Copy this rank's own part into a tile of its. Beyond the edge of the array it becomes zero. Not collective."""
+        """Copy this rank's own part into a tile of its, which becomes zero beyond the array. Not collective."""
         if self.tiling.is_clipped(place):
             self._clear_edges(place, tile)
         box = self.deal.local[place]

@@ -79,7 +79,7 @@ def _candidates(folder: Path, path: Path | None) -> list[Path]:
     first = attempts.begin(folder, list(steps))
     order = sorted(
         steps, key=lambda step: (step > first, -step)
-    )  # the chosen one, older ones, then what was passed over
+    )  # it, the older ones, what was passed over
     return [steps[step] for step in order]
 
 

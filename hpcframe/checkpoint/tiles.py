@@ -129,15 +129,15 @@ def deal(tiling: Tiling, decomposition: Decomposition, rank: int, staggered: Seq
     ]
     own = decomposition.coordinates(rank)
     front, components = (0,) * leading, tuple(map(slice, (0,) * leading, tiling.shape[:leading]))
-    shared, whole, local, received, sent = [], [], {}, [], []
+    shared: list[Axes] = []
+    whole: list[Axes] = []
+    local: dict[Axes, Block] = {}
+    received: list[Piece] = []
+    sent: list[Piece] = []
     for at in product(*(axis.tiles_of(block) for axis, block in zip(axes, own, strict=True))):
         place = front + at
         owner = tuple(axis.owner(tile) for axis, tile in zip(axes, at, strict=True))
-        parts = {
-            blocks: components
-            + tuple(axis.common(tile, block) for axis, tile, block in zip(axes, at, blocks, strict=True))
-            for blocks in product(*(axis.blocks_of(tile) for axis, tile in zip(axes, at, strict=True)))
-        }
+        parts = {blocks: components + box for blocks, box in _parts(axes, at).items()}
         if owner != own:
             sent.append(Piece(place, _rank(decomposition, owner), parts[own]))
             continue
@@ -145,6 +145,14 @@ def deal(tiling: Tiling, decomposition: Decomposition, rank: int, staggered: Seq
         (shared if parts else whole).append(place)
         received += [Piece(place, _rank(decomposition, blocks), box) for blocks, box in parts.items()]
     return Deal(tuple(shared), tuple(whole), local, tuple(received), tuple(sent))
+
+
+def _parts(axes: Sequence[_Axis], tile: Axes) -> dict[Axes, Block]:
+    """What each block has of a tile, by the block's coordinates."""
+    along = [
+        [(block, axis.common(at, block)) for block in axis.blocks_of(at)] for axis, at in zip(axes, tile, strict=True)
+    ]
+    return {tuple(block for block, _ in parts): tuple(box for _, box in parts) for parts in product(*along)}
 
 
 def _rank(decomposition: Decomposition, blocks: Axes) -> int:

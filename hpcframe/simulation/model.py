@@ -34,7 +34,7 @@ class Model:
         fields: names of the fields that have initial values and can be written out; the first is drawn. Each is an
             attribute that holds the newest Field of that name.
         history: names of the attributes that hold other fields which a step, or `diagnostics`, reads: older time
-            levels, say. With `fields` they are what a checkpoint holds; what is in none of the two is lost in a restart.
+            levels, say. With `fields` they are what a checkpoint holds; what is in neither is lost in a restart.
 
     Initial states are methods named `initial_<state>(self, *coordinates)` that return values by field; the first is
     the default. The coordinates are open arrays (m), one an axis, that broadcast.
