@@ -86,11 +86,14 @@ def _run(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[int, Pictur
         return 0, None
     limit = configuration.monitor.time_limit
     interruptions = Interruptions(Path(configuration.simulation.directory), world, connect(world).node, limit)
-    run = Run(configuration, world, options.restart)
-    if world.rank == 0:
-        _announce(run)
-    run.execute(interruptions)
-    return _conclude(run)
+    try:
+        run = Run(configuration, world, options.restart)
+        if world.rank == 0:
+            _announce(run)
+        run.execute(interruptions)
+        return _conclude(run)
+    finally:
+        interruptions.close()
 
 
 def _read(options: argparse.Namespace, world: MPI.Intracomm) -> Any:
@@ -113,6 +116,8 @@ def _announce(run: Run) -> None:
         f"{run.steps.count} steps of {run.steps.dt:.4g} s",
         flush=True,
     )
+    for refused in run.checkpointing.refused:
+        print(f"set aside: {refused}", flush=True)
     if run.first_step:
         print(f"continues from the checkpoint of step {run.first_step} (--restart none begins anew)", flush=True)
 
@@ -128,6 +133,8 @@ def _conclude(run: Run) -> tuple[int, Picture | None]:
         if run.comm.rank == 0:
             write_summary(run.directory / "summary.json", **summary)
     if run.comm.rank == 0:
+        for notice in run.checkpointing.notices:
+            print(f"hpcframe: {notice}", file=sys.stderr)
         print(describe(run, summary))
         print(f"  result   {run.output.latest}")
         print(f"  summary  {run.directory / 'summary.json'}", flush=True)

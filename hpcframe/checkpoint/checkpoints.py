@@ -121,6 +121,11 @@ class Checkpoints:
         """Which driver writes, and why. Not collective; known once the folder is in use."""
         return self._session.driver_choice if self._session else ""
 
+    @property
+    def notices(self) -> list[str]:
+        """Lines on what was set up or done differently than asked; on rank 0. Not collective."""
+        return self._session.notices if self._session else []
+
     # -- reading ------------------------------------------------------------------------------------------------
 
     def restore(
@@ -133,7 +138,8 @@ class Checkpoints:
 
         Args:
             fields: as they were saved; not all of them need to be named.
-            path: one checkpoint to take, or another folder of checkpoints.
+            path: one checkpoint to take, or a folder of which to take the newest that verifies. It is read and left as
+                it is, so that also somebody else's can be named.
 
         Returns:
             What was restored; None where the folder has no checkpoints. The fields are unchanged then.
@@ -147,6 +153,8 @@ class Checkpoints:
         self._opened(arrays)
         assert self._session is not None
         self.wait()
+        if path is None:
+            self._session.take()
         restored = choose_and_read(self._session, arrays, None if path is None else Path(path))
         if restored:
             self._session.continue_from(restored)

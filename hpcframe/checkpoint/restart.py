@@ -70,9 +70,7 @@ def choose_and_read(session: Session, arrays: Mapping[str, Field], path: Path | 
 def _candidates(folder: Path, path: Path | None) -> list[Path]:
     """What to try, in this order. For rank 0."""
     if path is not None:
-        given = _given(path)
-        attempts.clear(folder)
-        return given
+        return _given(path)
     steps = steps_in(folder)
     if not steps:
         return []

@@ -36,32 +36,39 @@ class Session:
         lease: on rank 0 the right to write here; None elsewhere.
         driver: the one that writes; `driver_choice` says why.
         notices: lines on what was set up, on rank 0.
-        continued: whether this run goes on from what is in the folder.
-        verified: the step that it went on from, all of whose tiles were read and right.
+        restored: the step in the folder that this run goes on from; None where it goes on from none.
     """
 
     def __init__(self, folder: Path, options: Options, grid: CartesianGrid) -> None:
-        """Collective. Raises InputError or HpcframeError, on every rank, where the folder cannot be used."""
+        """Collective; touches nothing. Raises InputError, on every rank, for a driver that is not there."""
         self.folder, self.options, self.grid = folder, options, grid
         self.lease: Lease | None = None
         self.notices: list[str] = []
-        self.continued = False
-        self.verified: set[int] = set()
+        self.restored: int | None = None
+        self._begun = False
         self._layouts: dict[tuple[object, ...], Layout] = {}
         crc32c.ready(grid.shared.node)
         self.driver, reason = options.why()
         self.driver_choice = f"{self.driver}: {reason}"
-        with collectively(grid.comm, f"opening {folder}"), explained(folder):
+        self.token = self.run = ""
+        with collectively(grid.comm, f"opening {folder}"):
             if self.driver == "mpio" and (missing := mpio.missing()):
                 raise InputError(f"driver 'mpio': {missing}")
-            token = self._take() if grid.rank == 0 else ""
-        self.token = self.run = str(grid.comm.bcast(token))
 
-    def _take(self) -> str:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.lease = Lease.take(self.folder, os.environ)
-        clean(self.folder)
-        return secrets.token_hex(6)
+    def take(self) -> None:
+        """Take the folder over, to continue from what is there or to write; once. Collective.
+
+        Raises InputError or HpcframeError, on every rank, where the folder cannot be used.
+        """
+        if self.token:
+            return
+        with collectively(self.grid.comm, f"taking {self.folder} over"), explained(self.folder):
+            if self.grid.rank == 0:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self.lease = Lease.take(self.folder, os.environ)
+                clean(self.folder)
+        self.token = self.grid.comm.bcast(secrets.token_hex(6))
+        self.run = self.run or self.token
 
     def layout(self, arrays: Mapping[str, Field]) -> Layout:
         """How these fields lie in the files; found once. Collective."""
@@ -82,27 +89,40 @@ class Session:
             self.notices.append(said)
 
     def continue_from(self, restored: Restored) -> None:
-        """This run is the one that wrote a checkpoint. What it had done since then is set aside. Collective."""
+        """This run is the one that wrote a checkpoint. Not collective; the same on every rank."""
         self.run = restored.run
-        with collectively(self.grid.comm, "setting later checkpoints aside"), explained(self.folder):
-            self.continued = restored.path.parent.resolve() == self.folder.resolve()
-            self.verified = {restored.step} if self.continued else set()
-            if self.continued and self.grid.rank == 0:
-                for step, path in steps_in(self.folder).items():
-                    if step > restored.step:
-                        set_aside(path, f"the run went on from step {restored.step}")
+        here = restored.path.resolve().parent == self.folder.resolve()
+        self.restored = restored.step if here else None
+
+    @property
+    def verified(self) -> set[int]:
+        """The step that this run went on from: all of its tiles were read and right."""
+        return set() if self.restored is None else {self.restored}
 
     def begin(self) -> None:
-        """Before the first checkpoint of a run that continues from nothing here: those of another run are set aside.
-        For rank 0; not collective. Raises OSError."""
-        former = {} if self.continued else steps_in(self.folder)
-        self.continued = True
-        if former:
-            place = self.folder / f"before-{time.strftime('%Y%m%d-%H%M%S')}-{self.token[:4]}"
-            place.mkdir()
+        """Before the first checkpoint: what is in the folder and no past of this run makes place. For rank 0; not
+        collective. Raises OSError."""
+        if self._begun:
+            return
+        former = {step: path for step, path in steps_in(self.folder).items() if not self._is_past(step)}
+        if self.restored is None:
+            self._move_away(former)
+        else:
             for path in former.values():
-                path.rename(place / path.name)
-            self.notices.append(f"{len(former)} checkpoint(s) of an earlier run are now in {place}")
+                set_aside(path, f"the run went on from step {self.restored}")
+        self._begun = True
+
+    def _is_past(self, step: int) -> bool:
+        return self.restored is not None and step <= self.restored
+
+    def _move_away(self, former: Mapping[int, Path]) -> None:
+        if not former:
+            return
+        place = self.folder / f"before-{time.strftime('%Y%m%d-%H%M%S')}-{self.token[:4]}"
+        place.mkdir()
+        for path in former.values():
+            path.rename(place / path.name)
+        self.notices.append(f"{len(former)} checkpoint(s) of an earlier run are now in {place}")
 
 
 def bytes_of(arrays: Mapping[str, Field]) -> int:

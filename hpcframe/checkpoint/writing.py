@@ -56,6 +56,7 @@ class Writer:
     def write(self, step: int, arrays: Mapping[str, Field], attributes: Mapping[str, Any], time: float | None) -> None:
         """Collective."""
         self.wait()
+        self.session.take()
         begun = clock.perf_counter()
         self._verified = tuple(known for known in self._verified if known != step)
         self._wrong = tuple(known for known in self._wrong if known != step)

@@ -17,6 +17,7 @@ from hpcframe.simulation.configuration import Configuration
 from hpcframe.simulation.model import Model
 
 FOLDER = "checkpoints"
+MARGIN, UNKNOWN = 10.0, 25.0  # s to stop before the end of a job, besides two checkpoints; and where none is known
 FIRST_AFTER = 60.0  # s until the first checkpoint of interval = "auto", which tells what one costs
 HOUR = 3600.0  # s
 SAME = ("simulation", "grid", "parameters", "initial", "boundary", "time")  # sections that a restart must not change
@@ -30,6 +31,7 @@ class Checkpointing:
         count: checkpoints that were made.
         blocking: seconds that the steps waited for them, in all.
         predicted: seconds that the one before the end was expected to take; None where nothing was known.
+        refused: checkpoints that could not be used in a restart, with the reasons.
     """
 
     def __init__(self, configuration: Configuration, model: Model, directory: Path) -> None:
@@ -56,6 +58,7 @@ class Checkpointing:
         self.rates = Rates()
         self.count, self.blocking, self.durable = 0, 0.0, 0.0
         self.predicted: float | None = None
+        self.refused: list[str] = []
         self.history = History()
         self._begun = self._latest = time.monotonic()
         self._latest_step: int | None = None
@@ -79,8 +82,11 @@ class Checkpointing:
         restored = self.checkpoints.restore(self.model.checkpointed, path=path)
         if restored is None:
             return None
+        if not {"dt", "numbers", "simulation"} <= restored.attributes.keys():
+            raise InputError(f"{restored.path} was not made by `hpcframe.run`; restore it by `hf.Checkpoints`")
         if path is None:
             self._refuse_another(restored)
+        self.refused = restored.refused
         self._latest_step = restored.step if restored.path.parent.resolve() == self.folder.resolve() else None
         with collectively(self.comm, "reading the history of interruptions"):
             if self.comm.rank == 0:
@@ -146,6 +152,16 @@ class Checkpointing:
         if self.checkpoints.seconds.durable:
             self.durable = self.checkpoints.seconds.durable
             self.rates.add(self.bytes, self.durable)
+
+    @property
+    def margin(self) -> float:
+        """Seconds before the end of a job at which to stop, for a checkpoint. Not collective."""
+        return MARGIN + 2 * (self.durable or UNKNOWN)
+
+    @property
+    def notices(self) -> list[str]:
+        """What was said on how checkpoints are written, each line once; on rank 0. Not collective."""
+        return self.checkpoints.notices
 
     @property
     def bytes(self) -> int:

@@ -162,8 +162,12 @@ class Run:
             chunk = min(chunk, 10 * (until - self.step))
             self.step, self.stopped_by = until, decision.reason
             progress.update(self.step)
-            self._keep(decision)
-            self._record(table)
+            if decision.reason:  # time may be short: the state first
+                self._keep(decision, interruptions)
+                self._record(table)
+            else:  # a state that has blown up is found first
+                self._record(table)
+                self._keep(decision, interruptions)
         if self.stopped_by and interruptions:
             interruptions.obeyed()
         self._enter("waiting for the last checkpoint")
@@ -187,7 +191,7 @@ class Run:
         self.comm.Allreduce(MPI.IN_PLACE, values, MPI.MAX)
         return Decision(values[0], Reason(int(values[1])), -values[2], bool(values[3]), bool(values[4]))
 
-    def _keep(self, decision: Decision) -> None:
+    def _keep(self, decision: Decision, interruptions: Interruptions | None) -> None:
         """Make a checkpoint where one is due."""
         begin = time.perf_counter()
         if decision.failed:
@@ -198,7 +202,10 @@ class Run:
         if decision.reason and self.step < last:
             self.not_kept = self.checkpointing.save_before_end(self.step, self.steps.dt, decision.seconds_left)
         elif due or decision.checkpoint:
+            self._refuse_not_finite(self._values())
             self.checkpointing.save(self.step, self.steps.dt)
+            if interruptions:
+                interruptions.margin = self.checkpointing.margin
         self.timing.checkpoints += time.perf_counter() - begin
 
     def _record(self, table: Diagnostics, first: bool = False) -> None:
@@ -207,8 +214,7 @@ class Run:
         self._enter(f"the results of step {self.step}")
         begin = time.perf_counter()
         if first or is_due(self.step, self._every_row, last):
-            terms = self.model.diagnostics()
-            values = dict(zip(terms, self.grid.reduce(*terms.values()), strict=True)) if terms else {}
+            values = self._values()
             table.append(self.step, self.time, values)
             self._refuse_not_finite(values)
         self.timing.diagnostics += time.perf_counter() - begin
@@ -217,6 +223,11 @@ class Run:
         if due and (not first or self._every_output or self.step == last):
             self.output.write(self.step, self.time, self.chosen_fields())
         self.timing.output += time.perf_counter() - begin
+
+    def _values(self) -> dict[str, Any]:
+        """The model's diagnostics. Collective."""
+        terms = self.model.diagnostics()
+        return dict(zip(terms, self.grid.reduce(*terms.values()), strict=True)) if terms else {}
 
     @property
     def is_interrupted(self) -> bool:

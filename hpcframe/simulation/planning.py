@@ -14,8 +14,8 @@ from hpcframe.grid.memory import padded_shape
 from hpcframe.simulation.assembly import build_model, conditions
 from hpcframe.simulation.configuration import Configuration, check_names, convert_parameters
 from hpcframe.simulation.initial import set_initial
-from hpcframe.simulation.model import find_model
-from hpcframe.simulation.schedule import choose_steps, is_due, output_interval
+from hpcframe.simulation.model import Model, find_model
+from hpcframe.simulation.schedule import Steps, choose_steps, is_due, output_interval
 from hpcframe.stencils.reductions import Grid
 
 SMALL = 32  # cells an axis of the grid on which the model is asked for its fields
@@ -114,8 +114,20 @@ def _time_lines(configuration: Configuration, comm: MPI.Intracomm, memory: int, 
         f"time         {steps.count} steps of {steps.dt:.6g} s to {steps.count * steps.dt:.6g} s; the stable limit is "
         f"{stable:.6g} s",
         size,
+        *_checkpoint_lines(configuration, steps, model),
         f"output       {count} file(s) in {configuration.simulation.directory}/output",
     ]
+
+
+def _checkpoint_lines(configuration: Configuration, steps: Steps, model: Model | None) -> list[str]:
+    section, fields = configuration.checkpoint, model.checkpointed.values() if model else ()
+    size = sum(field.dtype.itemsize * math.prod(field.shape) for field in fields)
+    each = f" of {_bytes(size)}" if size else ""
+    if section.every_steps:
+        count = sum(is_due(step, section.every_steps, steps.count) for step in range(1, steps.count + 1))
+        return [f"checkpoints  {count}{each}, the latest {section.keep} are kept"]
+    when = f"every {section.every_seconds:g} s" if section.every_seconds else "at an interval that a run finds"
+    return [f"checkpoints  {when if section.periodic else 'only if the run is interrupted'}{each}"]
 
 
 def _product(values: Any) -> str:
