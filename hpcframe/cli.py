@@ -1,8 +1,13 @@
-"""The `hpcframe` command. It starts ranks and is none itself: nothing here imports MPI or numba."""
+"""The `hpcframe` command. It starts ranks and is none itself: nothing here imports MPI or numba.
+
+What takes a while to load is imported by the command that needs it.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +21,23 @@ app = typer.Typer(
     help="Stencil codes on many ranks.",
 )  # fmt: skip
 
+checkpoint = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None,
+    help="Look at checkpoints, check them, remove some: on any machine, without MPI.",
+)  # fmt: skip
+app.add_typer(checkpoint, name="checkpoint")
+
 Configuration = Annotated[Path, typer.Argument(help="sim.toml; `hpcframe new heat` prints one", show_default=False)]
 Ranks = Annotated[int, typer.Option("-n", "--ranks", min=1, help="ranks to start on this machine")]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override a key (TOML value)")]
+
+Checkpoints = Annotated[
+    Path, typer.Argument(help="a run's folder, its folder `checkpoints`, or one checkpoint", show_default=False)
+]
+CheckpointFolder = Annotated[
+    Path, typer.Argument(help="a run's folder, or its folder `checkpoints`", show_default=False)
+]
+Threads = Annotated[int, typer.Option(min=0, help="threads that read; 0: one a core, 8 at most")]
 
 
 @app.callback(invoke_without_command=True)
@@ -76,6 +95,88 @@ def doctor() -> None:
     from hpcframe.launch.doctor import examine
 
     raise typer.Exit(examine())
+
+
+@checkpoint.command("ls")
+def list_checkpoints(path: Checkpoints) -> None:
+    """List what is there, the newest first. Reads manifests only: `verify` reads the data."""
+    from hpcframe.checkpoint.description import table
+    from hpcframe.checkpoint.inspection import earlier_runs, entries_at
+
+    print(table(entries_at(path)))
+    for folder in earlier_runs(path):
+        print(f"of an earlier run: {folder}")
+
+
+@checkpoint.command()
+def show(
+    path: Checkpoints, as_json: Annotated[bool, typer.Option("--json", help="print the manifest as JSON")] = False
+) -> None:
+    """Show what is in a checkpoint; of several, in the newest."""
+    import json
+
+    from hpcframe.checkpoint.description import in_words
+    from hpcframe.checkpoint.inspection import checkpoints_at, read_body
+
+    found = checkpoints_at(path)[0]
+    manifest, body = read_body(found)
+    print(json.dumps(body) if as_json else f"checkpoint  {found}\n{in_words(manifest)}")
+
+
+@checkpoint.command()
+def verify(path: Checkpoints, threads: Threads = 0) -> None:
+    """Read all data, and compare it with its checksums. Exit code 1 if any checkpoint is bad."""
+    from hpcframe.checkpoint.inspection import THREADS, bytes_to_read, checkpoints_at, faults
+
+    paths, bad = checkpoints_at(path), 0
+    with _progress(sum(map(bytes_to_read, paths))) as advance:
+        for found in paths:
+            wrong = list(faults(found, threads or THREADS, advance))
+            if wrong and not found.exists():
+                print(f"{found}: removed meanwhile, by a run that goes on", flush=True)
+                continue
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            print(f"{found}: {f'bad: {wrong[0]}{more}' if wrong else 'ok'}", flush=True)
+            bad += bool(wrong)
+    raise typer.Exit(1 if bad else 0)
+
+
+@contextmanager
+def _progress(size: int) -> Iterator[Callable[[int], None]]:
+    """A bar for that many bytes, on a terminal; and the function that is to be told of bytes that are done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    console = Console()
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=size)
+        yield lambda count: progress.advance(task, count)
+
+
+@checkpoint.command()
+def prune(
+    path: CheckpointFolder,
+    keep: Annotated[int, typer.Option(min=1, help="how many of the latest stay", show_default=False)],
+    every: Annotated[int, typer.Option(min=0, help="those whose step is a multiple of this stay; 0: none")] = 0,
+    pin: Annotated[list[int], typer.Option(metavar="STEP", help="this step stays; give it as often as needed")] = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be removed, and stop")] = False,
+    threads: Threads = 0,
+) -> None:
+    """Remove older checkpoints. The newest that verifies stays, always; nothing is asked."""
+    from hpcframe.checkpoint.description import readable_bytes
+    from hpcframe.checkpoint.inspection import THREADS, folder_of, plan_pruning, remove_planned
+
+    plan = plan_pruning(folder_of(path), keep, every, pin, threads or THREADS)
+    for bad, reason in plan.bad.items():
+        print(f"{bad}: left, though bad: {reason}", file=sys.stderr)
+    if not dry_run:
+        remove_planned(plan)
+    did = "would remove" if dry_run else "removed"
+    for gone, size in plan.removed.items():
+        print(f"{did} {gone}, {readable_bytes(size)}")
+    total = readable_bytes(sum(plan.removed.values()))
+    print(f"{did} {len(plan.removed)} checkpoint(s), {total}; the newest that verifies is of step {plan.newest}")
 
 
 def main() -> None:

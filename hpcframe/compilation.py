@@ -68,6 +68,11 @@ def compile_once_a_node(function: Callable[..., Any], signature: str, node: Any,
     return compiled if node.rank == 0 else _ensure(function, signature, key, leader=False)
 
 
+def compile_here(function: Callable[..., Any], signature: str, identity: str) -> Any:
+    """The compiled function, for a process that asks on its own. Not collective; see `compile_once_a_node`."""
+    return _ensure(function, signature, _key(f"{function.__module__}\n{identity}", signature), leader=True)
+
+
 def _ensure(function: Callable[..., Any], signature: str, key: str | None, leader: bool) -> Any:
     if key is None:
         known = f"{id(function)} {signature}"  # what is in _ready keeps the function, so its id stays its own

@@ -88,6 +88,13 @@ def test_an_h5py_without_mpi_is_told_with_the_remedy():
         assert mpio.missing().endswith("is built without MPI: run scripts/install-parallel-h5py")
 
 
+def test_a_tile_that_mpi_lost_without_an_error_is_found(tmp_path):
+    tile = numbers("temperature")
+    (tmp_path / "state.h5").write_bytes(bytes(100) + tile.tobytes()[:-1])
+    with open(tmp_path / "state.h5", "r+b") as file, pytest.raises(OSError, match="not in the file"):
+        mpio._read_back(tmp_path / "state.h5", [(tile, 100)], file.fileno())
+
+
 @pytest.mark.mpi
 @parallel
 @both

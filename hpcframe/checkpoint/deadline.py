@@ -1,10 +1,34 @@
+"""Is there time for a checkpoint before the job ends? From what earlier ones took."""
+
+from __future__ import annotations
+
+from collections import deque
+
+SAFETY = 1.5  # times the predicted seconds must be left
+REMEMBERED = 4  # latest checkpoints that a prediction is made from
+
+
 class Rates:
-    def add(self, b, s):
-        pass
+    """Measured rates of writing."""
 
-    def predict(self, b):
-        return None
+    def __init__(self) -> None:
+        self._known: deque[tuple[int, float]] = deque(maxlen=REMEMBERED)
+
+    def add(self, size: int, seconds: float) -> None:
+        """Remember a checkpoint of some bytes that was durable after some seconds."""
+        if seconds > 0:
+            self._known.append((size, seconds))
+
+    def predict(self, size: int) -> float | None:
+        """Seconds that a checkpoint of some bytes takes, by the slowest of the latest; None where none is known.
+
+        A checkpoint of fewer bytes is not predicted to be faster: what it takes may be its latency.
+        """
+        if not self._known:
+            return None
+        return max(seconds * max(1.0, size / known) for known, seconds in self._known)
 
 
-def fits(p, left, safety=1.5):
-    return p is None or p * safety <= left
+def fits(predicted: float | None, seconds_left: float) -> bool:
+    """Whether to begin a checkpoint: what is not known is tried, since one that is not completed costs no other."""
+    return predicted is None or predicted * SAFETY <= seconds_left

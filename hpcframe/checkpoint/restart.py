@@ -75,9 +75,7 @@ def _candidates(folder: Path, path: Path | None) -> list[Path]:
     if not steps:
         return []
     first = attempts.begin(folder, list(steps))
-    order = sorted(
-        steps, key=lambda step: (step > first, -step)
-    )  # it, the older ones, what was passed over
+    order = sorted(steps, key=lambda step: (step > first, -step))  # it, the older ones, what was passed over
     return [steps[step] for step in order]
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 CACHE_LINE = 64  # bytes
+UNLIMITED = 2**62  # bytes: no limit is known
+LIMIT_FILES = {  # of a control group of version 2 and of version 1: the limit and what is in use
+    False: ("memory.max", "memory.current"),
+    True: ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+}
 PAGE = 4096  # bytes; planes a multiple of it apart compete for the same lines of the first-level cache
 
 
@@ -43,5 +49,45 @@ def allocate(
     return raw[shift : shift + size].view(dtype).reshape(shape)
 
 
-def available_bytes() -> int:
-    return 10**12
+def available_bytes(root: Path = Path("/")) -> int:
+    """Memory (bytes) that this process's node can still give: what Linux calls available, or what a limit of a control
+    group leaves, as Slurm and containers set it; whichever is less. Not collective.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    return min(_system(root), *_control_groups(root))
+
+
+def _system(root: Path) -> int:
+    for line in _text(root / "proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return UNLIMITED
+
+
+def _control_groups(root: Path) -> list[int]:
+    """What each control group of this process, and each that it is in, leaves."""
+    left = [UNLIMITED]
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        limit, used = LIMIT_FILES[bool(controllers)]
+        group = Path(path.lstrip("/"))
+        for folder in (group, *group.parents):
+            left.append(_left(top / folder / limit, top / folder / used))
+    return left
+
+
+def _left(limit: Path, used: Path) -> int:
+    most, now = _text(limit).strip(), _text(used).strip()
+    return max(0, int(most) - int(now)) if most.isdigit() and now.isdigit() else UNLIMITED
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # another version of control groups, or another system: no limit that is known
+        return ""

@@ -134,14 +134,14 @@ class Checkpointing:
         if self._latest_step == step:
             return
         attributes = {"simulation": self._identity, "dt": dt, "numbers": self.model.numbers()}
-        begun = time.monotonic()
         self.checkpoints.save(step, self.model.checkpointed, attributes=attributes)
         self.count += 1
         self.blocking += self.checkpoints.seconds.blocking
         self._latest, self._latest_step = time.monotonic(), step
         self._note_rate()
-        if self.comm.rank == 0:
-            self.history.add(begun - self._begun)
+        with collectively(self.comm, "keeping the history of interruptions"):
+            if self.comm.rank == 0:
+                self.history.write(self.folder, time.monotonic() - self._begun)
 
     def finish(self) -> None:
         """Wait for the last one to be durable. Collective."""
@@ -189,6 +189,10 @@ class Checkpointing:
                 )
             self.save(step, dt)
         self.finish()
+        self.history.noticed += 1
+        with collectively(self.comm, "keeping the history of interruptions"):
+            if self.comm.rank == 0:
+                self.history.write(self.folder, time.monotonic() - self._begun)
         return ""
 
     def summary(self, seconds: float, end: str) -> dict[str, Any]:
