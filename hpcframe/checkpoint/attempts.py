@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpcframe.checkpoint.folder import sync
+import msgspec
+
+from hpcframe.checkpoint.folder import step_folder
+from hpcframe.checkpoint.record import BrokenRecordError, read_record, write_record
 from hpcframe.errors import NoCheckpointError
-from hpcframe.files import partial_name
 
 NAME = "ATTEMPTS.json"
 SAME, ALL = 2, 3  # attempts from the newest, and attempts in all
+
+
+class Marker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Attempts since the last new checkpoint."""
+
+    tried: list[int]  # steps, in order
+    present: list[int]  # steps of the checkpoints that there were
 
 
 def begin(folder: Path, candidates: Sequence[int]) -> int:
@@ -26,40 +33,33 @@ def begin(folder: Path, candidates: Sequence[int]) -> int:
 
     Raises:
         NoCheckpointError: it is the fourth.
-        OSError: the marker cannot be written.
+        OSError: the marker cannot be read or written.
     """
-    count = _count(folder) + 1
-    if count > ALL:
+    tried = _tried(folder, candidates)
+    if len(tried) >= ALL:
         raise NoCheckpointError(
-            f"{folder}: {ALL} restarts ended without a new checkpoint, from step {candidates[0]} and the one before: "
-            f"find out why, then restart with --restart {folder / f'step-{candidates[0]:07d}'} to try once more, or "
-            f"--restart none to begin anew"
+            f"{folder}: {len(tried)} restarts, from step {', '.join(map(str, tried))}, all ended before a new "
+            f"checkpoint was there. Find out why from what they said. Then try one by hand "
+            f"(--restart {step_folder(folder, candidates[0])}), or begin anew (--restart none)"
         )
-    _record(folder, count)
-    return candidates[min(1, len(candidates) - 1)] if count > SAME else candidates[0]
+    step = candidates[1] if len(tried) >= SAME and len(candidates) > 1 else candidates[0]
+    # It has to be on the disk before the load begins, which may take the machine down.
+    write_record(folder / NAME, {"tried": [*tried, step], "present": list(candidates)})
+    return step
 
 
 def clear(folder: Path) -> None:
-    """A new checkpoint is there. For rank 0; not collective. Raises OSError."""
+    """A new checkpoint is there, or the count is to start anew. For rank 0; not collective. Raises OSError."""
     (folder / NAME).unlink(missing_ok=True)
 
 
-def _count(folder: Path) -> int:
-    """Attempts so far. A marker that cannot be read is one of an attempt all the same."""
+def _tried(folder: Path, candidates: Sequence[int]) -> list[int]:
+    """Steps of the attempts so far. A marker that cannot be read is one of an attempt all the same."""
     try:
-        return int(json.loads((folder / NAME).read_text(encoding="utf-8"))["attempts"])
-    except FileNotFoundError:
-        return 0
-    except (ValueError, KeyError, TypeError):
-        return 1
-
-
-def _record(folder: Path, count: int) -> None:
-    """On the disk before the load begins, which may take the machine down."""
-    partial = partial_name(folder / NAME)
-    with open(partial, "x", encoding="utf-8") as file:
-        file.write(json.dumps({"attempts": count}) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / NAME)
-    sync(folder)
+        marker = read_record(folder / NAME, Marker)
+    except BrokenRecordError:
+        return [candidates[0]]
+    # A run may have been killed between its checkpoint and `clear`: a step that is new tells as much.
+    if marker is None or not set(candidates) <= set(marker.present):
+        return []
+    return marker.tried

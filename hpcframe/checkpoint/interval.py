@@ -6,34 +6,75 @@ J. W. Young, Communications of the ACM 17 (1974), 530-531; J. T. Daly, Future Ge
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
+
+from hpcframe.checkpoint.record import BrokenRecordError, read_record
 from hpcframe.files import write_text
 
 NAME = "HISTORY.json"
 PRIOR_SECONDS = 24 * 3600.0  # before anything is known: one interruption a day
 
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
 
 def optimal_interval(cost: float, mean: float) -> float:
-    """Seconds between checkpoints that waste least, by Daly's equation 37. Not collective.
+    """Seconds from the end of a checkpoint to the beginning of the next that waste least. Not collective.
+
+    Young's sqrt(2 C M) with Daly's terms of higher order (equation 37): for C < 2 M
+
+        sqrt(2 C M) (1 + sqrt(C / 2 M) / 3 + (C / 2 M) / 9) - C
+
+    and M beyond that, where the series does not hold and hardly any step is ever done.
 
     Args:
-        cost: seconds that the run waits for a checkpoint.
-        mean: seconds between interruptions.
+        cost: C, seconds that the run waits for a checkpoint.
+        mean: M, seconds between interruptions; more than 0.
     """
     if cost >= 2 * mean:
         return mean
     share = math.sqrt(cost / (2 * mean))
-    return max(cost, math.sqrt(2 * cost * mean) * (1 + share / 3 + share * share / 9) - cost)
+    return math.sqrt(2 * cost * mean) * (1 + share / 3 + share * share / 9) - cost
 
 
 def expected_waste(interval: float, cost: float, mean: float) -> float:
-    """The share of time that is lost, to first order: to checkpoints, and to steps that are done again after an
-    interruption, half an interval each time. Not collective."""
-    return cost / interval + interval / (2 * mean)
+    """The share of time, 0 to 1, that is lost to checkpoints and to steps that are done again. Not collective.
+
+    1 - T / (M (exp((T + C) / M) - 1)), from Daly's complete model (equation 20) without the time that a restart takes.
+    Close to the optimum of small C / M this is sqrt(2 C / M).
+
+    Args:
+        interval: T, seconds from the end of a checkpoint to the beginning of the next.
+        cost: C, seconds that the run waits for a checkpoint.
+        mean: M, seconds between interruptions that come at random (a Poisson process); more than 0.
+    """
+    if interval <= 0:
+        return 1.0 if cost > 0 else 0.0
+    try:
+        return 1 - interval / (mean * math.expm1((interval + cost) / mean))
+    except OverflowError:  # some 700 interruptions in each interval
+        return 1.0
+
+
+def mean_between(seconds: float, interruptions: int, noticed: int = 0, prior: float = PRIOR_SECONDS) -> float:
+    """Seconds between interruptions that cost steps, learnt from what was met. Not collective.
+
+    The rate has a gamma distribution that begins with one interruption in `prior` seconds. An interruption before
+    which a checkpoint was made costs no step: with a share p of such ones the mean is M / (1 - p), which is to leave
+    them out. The interruption of the prior stays.
+
+    Args:
+        seconds: that was run in all.
+        interruptions: in this time.
+        noticed: how many of these made a checkpoint before they ended the run.
+        prior: s.
+    """
+    return (prior + seconds) / (1 + max(0, interruptions - noticed))
 
 
 @dataclass
@@ -44,36 +85,39 @@ class History:
         seconds: they ran, in all, before this one.
         interruptions: how often one ended before the last step.
         noticed: how many of these made a checkpoint before they ended.
+        notice: why nothing is known of former ones, though there is a file; "" else. Not kept.
     """
 
-    seconds: float = 0.0
-    interruptions: int = 0
-    noticed: int = 0
+    seconds: Seconds = 0.0
+    interruptions: Count = 0
+    noticed: Count = 0
+    notice: str = ""
 
     def mean_between(self, seconds: float) -> float:
         """Seconds between interruptions that cost steps. Not collective.
 
-        An estimate that begins at a day and learns from each interruption, and from each hour without one: the mean of
-        a gamma distribution. Interruptions before which a checkpoint was made cost nothing.
-
         Args:
             seconds: that this incarnation has run.
         """
-        mean = (PRIOR_SECONDS + self.seconds + seconds) / (1 + self.interruptions)
-        share = min(self.noticed / (1 + self.interruptions), 0.9)
-        return mean / (1 - share)
+        return mean_between(self.seconds + seconds, self.interruptions, self.noticed)
 
     @staticmethod
     def read(folder: Path) -> History:
-        """The history in a folder of checkpoints; an empty one where there is none, or none that can be read: it
-        serves an estimate only. Not collective."""
+        """The history in a folder of checkpoints; an empty one where there is none. Not collective.
+
+        One that cannot be understood serves an estimate only, so that it ends no run: its `notice` says so.
+        Raises OSError.
+        """
         try:
-            table = json.loads((folder / NAME).read_text(encoding="utf-8"))
-            return History(float(table["seconds"]), int(table["interruptions"]), int(table["noticed"]))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return History()
+            return read_record(folder / NAME, History) or History()
+        except BrokenRecordError as error:
+            return History(notice=f"{error}. The rate of interruptions is learnt anew")
 
     def write(self, folder: Path, seconds: float = 0.0) -> None:
         """Keep it, with the seconds that this incarnation has run. Raises HpcframeError. Not collective."""
-        table = asdict(self) | {"seconds": self.seconds + seconds}
-        write_text(folder / NAME, json.dumps(table) + "\n")
+        table = {
+            "seconds": self.seconds + seconds,
+            "interruptions": self.interruptions,
+            "noticed": self.noticed,
+        }
+        write_text(folder / NAME, msgspec.json.encode(table).decode() + "\n")

@@ -7,27 +7,24 @@ takes the lease; who finds it gone before completing a checkpoint stops.
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import platform
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hpcframe.checkpoint.folder import sync
+import msgspec
+
+from hpcframe.checkpoint.record import BrokenRecordError, read_record, write_record
 from hpcframe.errors import HpcframeError
-from hpcframe.files import partial_name
 
 NAME = "LEASE.json"
 
 
-@dataclass(frozen=True)
-class Lease:
-    """What one incarnation wrote when it took the folder."""
+class Holder(msgspec.Struct, frozen=True):
+    """What an incarnation says of itself in the file."""
 
-    folder: Path
     token: str
     job: str  # of Slurm; "" elsewhere
     restarts: int  # how often Slurm had started this job again
@@ -35,61 +32,72 @@ class Lease:
     process: int
     since: str
 
+    def __str__(self) -> str:
+        job = f"job {self.job}, started again {self.restarts} time(s), " if self.job else ""
+        return f"{job}process {self.process} on {self.host}, since {self.since},"
+
+    def is_later_than(self, other: Holder) -> bool:
+        """Whether both are of one job and this one was started later."""
+        return bool(self.job) and self.job == other.job and self.restarts > other.restarts
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to write, as long as the file names its holder."""
+
+    folder: Path
+    holder: Holder
+
     @staticmethod
     def take(folder: Path, environment: Mapping[str, str]) -> Lease:
         """Take the folder over from whoever has it. For rank 0; not collective.
 
+        Args:
+            environment: of the process, with SLURM_JOB_ID and SLURM_RESTART_COUNT in a job of Slurm.
+
         Raises:
             HpcframeError: a later incarnation of the same job has it already.
-            OSError: the file cannot be written.
+            OSError: the file cannot be read or written.
         """
-        restarts = environment.get("SLURM_RESTART_COUNT", "0")
-        lease = Lease(
-            folder,
-            secrets.token_hex(8),
-            environment.get("SLURM_JOB_ID", ""),
-            int(restarts) if restarts.isdigit() else 0,
-            platform.node(),
-            os.getpid(),
-            datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        )
-        holder = _read(folder)
-        if lease.job and holder.get("job") == lease.job and int(holder.get("restarts", 0)) > lease.restarts:
-            raise HpcframeError(f"{_who(holder)} has {folder} and started later than this one, which therefore ends")
-        lease._write()
+        lease, former = Lease(folder, _this_process(environment)), _read(folder)
+        if former and former.is_later_than(lease.holder):
+            raise HpcframeError(
+                f"{former} has {folder}; this process belongs to an earlier start of that job and ends. Nothing is to "
+                f"be done, unless you started it by hand: then in another job"
+            )
+        write_record(folder / NAME, msgspec.to_builtins(lease.holder))
         return lease
 
     def check(self) -> None:
-        """Raises HpcframeError where somebody else has taken the folder. For rank 0; not collective."""
+        """Ask just before a checkpoint is completed. For rank 0; not collective.
+
+        Raises:
+            HpcframeError: somebody else has taken the folder over, or the file is gone.
+            OSError: it cannot be read.
+        """
         holder = _read(self.folder)
-        if holder.get("token") != self.token:
+        if holder is None or holder.token != self.holder.token:
             raise HpcframeError(
-                f"{_who(holder)} has taken {self.folder} over, so this run cannot keep checkpoints there any more: let "
-                f"the other one go on, or end it and start this one again"
+                f"{holder or f'somebody who left no readable {NAME}'} has taken {self.folder} over, so this run cannot "
+                f"keep checkpoints there any more: let the other one go on, or end it and start this one again"
             )
 
-    def _write(self) -> None:
-        table = {name: value for name, value in asdict(self).items() if name != "folder"}
-        partial = partial_name(self.folder / NAME)
-        with open(partial, "x", encoding="utf-8") as file:
-            file.write(json.dumps(table) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.folder / NAME)
-        sync(self.folder)
+
+def _this_process(environment: Mapping[str, str]) -> Holder:
+    restarts = environment.get("SLURM_RESTART_COUNT", "")  # not set before a job is started again
+    return Holder(
+        token=secrets.token_hex(8),
+        job=environment.get("SLURM_JOB_ID", ""),
+        restarts=int(restarts) if restarts.isdecimal() else 0,
+        host=platform.node(),
+        process=os.getpid(),
+        since=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    )
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    """What is there; nothing where there is no lease, or none that makes sense."""
+def _read(folder: Path) -> Holder | None:
+    """Who has it; None where the file is not there, or names nobody."""
     try:
-        table = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        return table if isinstance(table, dict) and str(table.get("restarts", "0")).isdigit() else {}
-    except (FileNotFoundError, ValueError):
-        return {}
-
-
-def _who(holder: Mapping[str, Any]) -> str:
-    if not holder:
-        return "somebody"
-    job = f"job {holder.get('job')}, started again {holder.get('restarts')} time(s), " if holder.get("job") else ""
-    return f"{job}process {holder.get('process')} on {holder.get('host')}, since {holder.get('since')},"
+        return read_record(folder / NAME, Holder)
+    except BrokenRecordError:
+        return None

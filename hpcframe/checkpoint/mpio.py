@@ -53,7 +53,7 @@ def write(
 
     Returns:
         The hints that the MPI library did not take, with the values that it uses instead ("" where it uses none).
-        Open MPI's OMPIO says that it took a hint even where it does not know it.
+        Open MPI 4.1 says that it took any hint; 5.0 names those that it knows.
 
     Raises:
         OSError: this rank could not write, or what it wrote collectively is not in the file.

@@ -6,59 +6,108 @@ files that many clients write (FSx for Lustre User Guide, "Striping data in your
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
+from hpcframe.errors import HpcframeError
+
 STRIPE = 16 * 2**20  # bytes
+STRIPE_UNIT = 2**16  # bytes; Lustre takes multiples of it
 BYTES_A_TARGET = 2**30  # a file of less does not gain by another target
 PATIENCE = 10.0  # s for an answer of lfs
+MOUNTS = Path("/proc/self/mounts")
+ACTIVE_TARGET = re.compile(r"^\s*\d+:\s+\S+\s+ACTIVE\b", re.MULTILINE)  # as in "0: fsx-OST0000_UUID ACTIVE"
 
 
-def stripe(folder: Path, size: int, count: int = 0, stripe_size: int = 0) -> str:
+class _LfsError(HpcframeError):
+    """What went wrong with lfs."""
+
+
+def stripe(folder: Path, size: int, count: int = 0, stripe_size: int = 0, mounts: Path = MOUNTS) -> str:
     """Set the striping of what will be made in a folder. For one rank; not collective.
 
     Args:
         size: bytes of the largest file.
         count: storage targets; 0 is chosen, -1 all.
         stripe_size: bytes; 0 is 16 MiB.
+        mounts: the table of mounted file systems.
 
     Returns:
-        A line that says what was done; "" where the folder is not on Lustre. What fails costs speed only, so it is a
-        line, too.
+        A line that says what was done, and why; "" where there is no `lfs`, or the folder is not on Lustre. What fails
+        costs speed only, so it is a line, too.
     """
-    if shutil.which("lfs") is None or _lfs("getstripe", "-d", str(folder)) is None:
+    if shutil.which("lfs") is None or not _is_on_lustre(folder, mounts):
         return ""
-    chosen, length = plan_stripes(size, _targets(folder), count, stripe_size)
-    done = _lfs("setstripe", "-c", str(chosen), "-S", str(length), str(folder))
-    what = f"{'all' if chosen == -1 else chosen} storage target(s), stripes of {length} bytes"
-    if done is None:
-        return f"striping of {folder} over {what} failed: files have the folder's default; see `lfs getstripe {folder}`"
-    return f"{folder}: {what}"
+    servers, unknown = _targets(folder)
+    chosen, length = plan_stripes(size, servers, count, stripe_size)
+    there = f"of {servers}" if servers else f"of an unknown number ({unknown})"
+    reason = "as asked" if count else f"for files of up to {size / 1e9:.3g} GB"
+    what = f"{'all' if chosen == -1 else chosen} storage target(s) {there}, stripes of {length / 2**20:g} MiB, {reason}"
+    try:
+        _lfs("setstripe", "-c", str(chosen), "-S", str(length), str(folder))
+    except _LfsError as error:
+        return f"{folder} on Lustre keeps the striping it had, for it could not be set to {what}: {error}"
+    return f"{folder} on Lustre: {what}"
 
 
-def plan_stripes(size: int, targets: int, count: int, stripe_size: int) -> tuple[int, int]:
-    """The number of targets (-1: all) and the bytes of a stripe. Not collective.
+def plan_stripes(size: int, servers: int, count: int, stripe_size: int) -> tuple[int, int]:
+    """The number of storage targets (-1: all) and the bytes of a stripe. Not collective.
 
     Args:
-        targets: that there are; 0 where unknown.
+        size: bytes of the largest file.
+        servers: storage targets that there are; 0 where unknown.
+        count: targets that are asked for; 0: one for each GiB that is begun, -1: all.
+        stripe_size: bytes; 0: 16 MiB. Rounded up to what Lustre takes.
     """
+    length = -(-(stripe_size or STRIPE) // STRIPE_UNIT) * STRIPE_UNIT
     if count:
-        return count, stripe_size or STRIPE
-    wanted = -(-size // BYTES_A_TARGET)
-    return (-1 if wanted >= targets else max(1, wanted)), stripe_size or STRIPE
+        return count, length
+    wanted = max(1, -(-size // BYTES_A_TARGET))
+    return (-1 if wanted >= (servers or 2) and wanted > 1 else wanted), length
 
 
-def _targets(folder: Path) -> int:
-    """Storage targets of the file system: the lines of `lfs osts` such as "0: fsx-OST0000_UUID ACTIVE"."""
-    said = _lfs("osts", str(folder)) or ""
-    return sum("OST" in line and ":" in line and "ACTIVE" in line.upper() for line in said.splitlines())
+def _is_on_lustre(folder: Path, mounts: Path) -> bool:
+    """Whether the last file system mounted at the folder, or nearest above it, is Lustre."""
+    folder, nearest, kind = folder.resolve(), -1, ""
+    for line in _lines(mounts):
+        _, where, what, *_ = line.split(" ")
+        place = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), where))  # a space is \040
+        if folder.is_relative_to(place) and len(place.parts) >= nearest:
+            nearest, kind = len(place.parts), what
+    return kind == "lustre"
 
 
-def _lfs(*arguments: str) -> str | None:
-    """What it says; None where it fails or does not answer."""
+def _lines(mounts: Path) -> list[str]:
     try:
-        done = subprocess.run(["lfs", *arguments], capture_output=True, text=True, timeout=PATIENCE)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+        return mounts.read_text(errors="surrogateescape").splitlines()
+    except OSError:  # not Linux, so not Lustre
+        return []
+
+
+def _targets(folder: Path) -> tuple[int, str]:
+    """Active storage targets of the file system; or 0, and why it is not known."""
+    try:
+        count = len(ACTIVE_TARGET.findall(_lfs("osts", str(folder))))
+    except _LfsError as error:
+        return 0, str(error)
+    return count, "" if count else "`lfs osts` names none"
+
+
+def _lfs(*arguments: str) -> str:
+    """What it says. Raises _LfsError where it fails or does not answer."""
+    command, english = ["lfs", *arguments], {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, errors="replace", stdin=subprocess.DEVNULL, timeout=PATIENCE, env=english
+        )
+    except subprocess.TimeoutExpired:
+        raise _LfsError(f"`lfs {arguments[0]}` did not answer within {PATIENCE:g} s") from None
+    except OSError as error:
+        raise _LfsError(f"lfs cannot be started: {error}") from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise _LfsError(f"`lfs {arguments[0]}` failed: {said[-1] if said else f'exit code {done.returncode}'}")
+    return done.stdout

@@ -146,6 +146,9 @@ class Writer:
                 if comm.rank == 0:
                     self._commit(draft, parts or [], container)
             self.saved, self.durable = draft.step, clock.perf_counter() - begun
+            with collectively(comm, "letting old checkpoints go"), explained(self.session.folder):
+                if comm.rank == 0:
+                    self._retain(draft.step, parts or [])
             self._read_back(draft.step, files)
         finally:
             files.close()
@@ -210,12 +213,15 @@ class Writer:
             if rank == 0:
                 container = write_container(draft, self.session.options.files)
             files.sync()
-            part = self._part(files.checksums)
+            parts = [self._part(files.checksums)]
             if rank == 0:
-                self._commit(draft, [part, *worker.wait_for_parts(draft.partial, size)], container)
+                parts += worker.wait_for_parts(draft.partial, size)
+                self._commit(draft, parts, container)
             else:
-                worker.leave(draft.partial, rank, part)
+                worker.leave(draft.partial, rank, parts[0])
             worker.done()
+            if rank == 0:
+                self._retain(draft.step, parts)
             self._read_back(draft.step, files)
         finally:
             files.close()
@@ -234,16 +240,16 @@ class Writer:
             self._wrong = (*self._wrong[-2:], step)
 
     def _commit(self, draft: Draft, parts: list[Part], container: Container | None) -> None:
-        """Complete the checkpoint, and let go of what it makes superfluous. For rank 0; not collective."""
+        """Complete the checkpoint. For rank 0; not collective."""
         session = self.session
         assert session.lease is not None and container is not None
         manifest = encode(compose(draft, session.run, parts, *container))
         session.lease.check()
         publish(draft.partial, draft.final, manifest)
         attempts.clear(session.folder)
-        self._retain(draft.step, parts)
 
     def _retain(self, step: int, parts: list[Part]) -> None:
+        """Let go of what the checkpoint of a step makes superfluous. For rank 0; not collective."""
         session, folder, options = self.session, self.session.folder, self.session.options
         for wrong in {step for part in parts for step in part.wrong} & steps_in(folder).keys():
             set_aside(steps_in(folder)[wrong], "a tile that was read back was not what had been written")
