@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -64,6 +65,8 @@ class BackgroundWriter(threading.Thread):
 
     def _finish(self) -> None:
         self.join(PATIENCE_AT_EXIT)
+        if self.error:
+            print(f"hpcframe: the checkpoint of step {self.step} was not completed: {self.error}", file=sys.stderr)
 
     def leave(self, folder: Path, rank: int, part: Part) -> None:
         """Leave a part for rank 0."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpcframe.checkpoint.layout import check_names
 from hpcframe.checkpoint.options import Options
 from hpcframe.checkpoint.restart import Restored, choose_and_read
 from hpcframe.checkpoint.session import Session
@@ -186,4 +187,5 @@ def named(fields: Sequence[Field | Mapping[str, Field]]) -> dict[str, Field]:
             arrays[name] = field
     if not arrays:
         raise InputError("give the fields, as in `checkpoints.save(step, u, v)`")
+    check_names(arrays)
     return arrays

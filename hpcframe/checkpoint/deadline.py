@@ -16,7 +16,7 @@ class Rates:
 
     def add(self, size: int, seconds: float) -> None:
         """Remember a checkpoint of some bytes that was durable after some seconds."""
-        if seconds > 0:
+        if size > 0 and seconds > 0:
             self._known.append((size, seconds))
 
     def predict(self, size: int) -> float | None:

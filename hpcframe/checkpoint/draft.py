@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,8 @@ def names_of(folder: Path, step: int, token: str) -> tuple[Path, Path]:
 
 def create_files(draft: Draft) -> None:
     """Make the folder and its files, empty. Raises OSError. For one rank; not collective."""
+    if draft.partial.exists():  # of an attempt of this run that failed
+        shutil.rmtree(draft.partial)
     draft.partial.mkdir()
     for name in draft.layout.names:
         os.close(os.open(draft.partial / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -138,6 +141,7 @@ def _record(name: str, field: Field, places: Places, parts: Sequence[Mapping[Any
         field.dtype.str,
         places.tiling.shape,
         places.components,
+        field.staggered,
         places.tiling.tile,
         [
             Extent(places.file_of(place), int(places.offsets[place]), places.tile_bytes, found[place])

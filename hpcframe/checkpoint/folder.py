@@ -67,7 +67,7 @@ def publish(partial: Path, final: Path, manifest: str) -> None:
     partial.rename(final)
     sync(final.parent)
     if replaced:
-        shutil.rmtree(replaced)
+        _delete(replaced)
 
 
 def remove(path: Path) -> None:
@@ -97,4 +97,9 @@ def clean(folder: Path) -> None:
         if name[2] == "replaced" and not (folder / name[1]).exists():
             path.rename(folder / name[1])
         else:
-            shutil.rmtree(path)
+            _delete(path)
+
+
+def _delete(path: Path) -> None:
+    """A folder, or a file that somebody put in the place of one."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from mpi4py import MPI
 
-from hpcframe.checkpoint.layout import COORDINATES, dimensions, lay_out
+from hpcframe.checkpoint.layout import check_names, lay_out
 from hpcframe.checkpoint.slabs import slab_bytes, to_slab, write_slab
 from hpcframe.errors import InputError, nearest
 from hpcframe.files import explained, partial_name
@@ -105,14 +105,10 @@ def _first(fields: Sequence[Field]) -> Field:
 
 def _check(fields: Sequence[Field]) -> None:
     names = [field.name for field in fields]
-    taken = [*COORDINATES, *(name for field in fields for name in dimensions(field))]
     for field in fields:
-        if field.grid is not fields[0].grid:
-            raise InputError(f"field '{field.name}' lives on another grid than '{names[0]}'; save it to another file")
         if names.count(field.name) > 1:
             raise InputError(f"two fields are named '{field.name}'; a dataset needs a name of its own")
-        if field.name in taken or not field.name.strip(".") or "/" in field.name or "\0" in field.name:
-            raise InputError(f"a dataset cannot be named '{field.name}' (coordinates are: {', '.join(COORDINATES)})")
+    check_names({field.name: field for field in fields})
 
 
 def _draft(

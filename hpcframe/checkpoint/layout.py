@@ -56,6 +56,21 @@ def dimensions(field: Field) -> list[str]:
     return leading + [AXES[axis] + "_face" * (axis in field.staggered) for axis in range(field.grid.ndim)]
 
 
+def check_names(arrays: Mapping[str, Field]) -> None:
+    """Refuse what cannot be in one file. Not collective; the same on every rank.
+
+    Raises:
+        InputError: a name that no dataset can have, or fields of several grids.
+    """
+    first = next(iter(arrays.values()))
+    taken = [*COORDINATES, *(name for field in arrays.values() for name in dimensions(field))]
+    for name, field in arrays.items():
+        if field.grid is not first.grid:
+            raise InputError(f"field '{name}' lives on another grid than '{first.name}'; save it to another file")
+        if name in taken or not name.strip(".") or "/" in name or "\0" in name:
+            raise InputError(f"a dataset cannot be named '{name}' (coordinates are: {', '.join(COORDINATES)})")
+
+
 def describe(file: h5py.File, grid: CartesianGrid, time: float, attributes: Mapping[str, Any]) -> None:
     """Write the attributes of a file. Raises InputError for one that HDF5 cannot hold. Not collective."""
     own = {"time": float(time), "origin": grid.origin, "spacing": grid.spacing, "hpcframe_version": version()}

@@ -42,6 +42,7 @@ class ArrayRecord(msgspec.Struct, frozen=True):
     dtype: str
     shape: tuple[int, ...]
     components: int  # number of leading axes that are not the grid's
+    staggered: tuple[int, ...]  # axes of the grid along which the points lie on faces
     tile: tuple[int, ...]
     tiles: list[Extent]
 
@@ -111,17 +112,18 @@ def canonical(value: Any) -> str:
 
 def _plain(value: Any, where: str) -> Any:
     """As JSON has it: arrays, complex numbers and bytes become mappings of one key that begins with a $."""
-    if isinstance(value, np.generic) and not isinstance(value, np.void):
-        return _plain(np.asarray(value), where) if value.dtype.kind not in "biufU" else _plain(value.item(), where)
+    if isinstance(value, np.generic):
+        item = value.item()  # of extended precision it is no Python number
+        return _plain(np.asarray(value) if isinstance(item, np.generic) else item, where)
     if isinstance(value, np.ndarray):
-        if value.dtype.hasobject:
-            raise InputError(f"attribute {where}: an array of Python objects cannot be kept; give one of numbers")
+        if value.dtype.hasobject or value.dtype.kind == "V":
+            raise InputError(f"attribute {where}: an array of {value.dtype} cannot be kept; give arrays of numbers")
         data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
         return {"$array": [value.dtype.str, list(value.shape), data]}
     if isinstance(value, float) and not math.isfinite(value):
         return {"$float": str(value)}  # JSON has no nan and no infinity
     if isinstance(value, complex):
-        return {"$complex": [value.real, value.imag]}
+        return {"$complex": [_plain(value.real, where), _plain(value.imag, where)]}
     if isinstance(value, bytes):
         return {"$bytes": base64.b64encode(value).decode()}
     if isinstance(value, Mapping):
@@ -153,7 +155,7 @@ def _restored(value: Any) -> Any:
     if "$float" in value:
         return float(value["$float"])
     if "$complex" in value:
-        return complex(*value["$complex"])
+        return complex(*map(_restored, value["$complex"]))
     if "$bytes" in value:
         return base64.b64decode(value["$bytes"])
     return {key: _restored(inner) for key, inner in value.items()}

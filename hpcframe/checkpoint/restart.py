@@ -50,7 +50,7 @@ def choose_and_read(session: Session, arrays: Mapping[str, Field], path: Path | 
     candidates = comm.bcast(candidates)
     if not candidates:
         return None
-    refused: list[str] = []
+    bad: dict[Path, str] = {}
     for candidate in candidates:
         manifest, reason = _read_manifest(session, candidate)
         if manifest:
@@ -58,11 +58,14 @@ def choose_and_read(session: Session, arrays: Mapping[str, Field], path: Path | 
             reason = read_fields(candidate, manifest, arrays)
             if not reason:
                 session.grid.time = manifest.time
+                if path is None:
+                    _set_aside(session, bad)
+                refused = [f"{folder.name}: {why}" for folder, why in bad.items()]
                 return Restored(manifest.step, manifest.time, manifest.attributes, candidate, manifest.run, refused)
-        refused.append(f"{candidate.name}: {reason}")
-        _set_aside(session, candidate, reason, given=path is not None)
+        bad[candidate] = reason
+    reasons = "; ".join(f"{folder.name}: {why}" for folder, why in bad.items())
     raise NoCheckpointError(
-        f"no checkpoint in {candidates[0].parent} can be used: {'; '.join(refused)}. "
+        f"no checkpoint in {candidates[0].parent} can be used: {reasons}. "
         f"Give another one (--restart <path>), or begin anew (--restart none)"
     )
 
@@ -100,8 +103,9 @@ def _read_manifest(session: Session, folder: Path) -> tuple[Manifest | None, str
     return session.grid.comm.bcast(found)
 
 
-def _set_aside(session: Session, folder: Path, reason: str, given: bool) -> None:
-    """So that it is not tried again; one that the user named stays where it is. Collective."""
-    with collectively(session.grid.comm, f"setting {folder} aside"), explained(folder):
-        if session.grid.rank == 0 and not given:
-            set_aside(folder, reason)
+def _set_aside(session: Session, bad: Mapping[Path, str]) -> None:
+    """So that they are not tried again, now that there is an older one to go on from. Collective."""
+    with collectively(session.grid.comm, "setting bad checkpoints aside"), explained(session.folder):
+        if session.grid.rank == 0:
+            for folder, reason in bad.items():
+                set_aside(folder, reason)

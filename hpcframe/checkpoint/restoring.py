@@ -28,6 +28,11 @@ def check_fits(manifest: Manifest, arrays: Mapping[str, Field], where: Path) -> 
         record = records.get(name)
         if record is None:
             raise InputError(f"{where} holds no field '{name}'{nearest(name, records)}")
+        if record.staggered != field.staggered:
+            raise InputError(
+                f"{where}: '{name}' is staggered along axes {list(record.staggered)}, the field here along "
+                f"{list(field.staggered)}"
+            )
         if record.shape != field.shape or record.dtype != field.dtype.str:
             raise InputError(
                 f"{where}: '{name}' is {np.dtype(record.dtype)} of shape {list(record.shape)}, the field here is "

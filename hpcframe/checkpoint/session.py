@@ -48,7 +48,7 @@ class Session:
         self._begun = False
         self._layouts: dict[tuple[object, ...], Layout] = {}
         crc32c.ready(grid.shared.node)
-        self.driver, reason = options.why()
+        self.driver, reason = options.choose_driver()
         self.driver_choice = f"{self.driver}: {reason}"
         self.token = self.run = ""
         with collectively(grid.comm, f"opening {folder}"):
@@ -93,6 +93,7 @@ class Session:
         self.run = restored.run
         here = restored.path.resolve().parent == self.folder.resolve()
         self.restored = restored.step if here else None
+        self._begun = False
 
     @property
     def verified(self) -> set[int]:

@@ -66,7 +66,7 @@ def plan_stripes(size: int, servers: int, count: int, stripe_size: int) -> tuple
     if count:
         return count, length
     wanted = max(1, -(-size // BYTES_A_TARGET))
-    return (-1 if wanted >= (servers or 2) and wanted > 1 else wanted), length
+    return (wanted if wanted == 1 or wanted < servers else -1), length
 
 
 def _is_on_lustre(folder: Path, mounts: Path) -> bool:

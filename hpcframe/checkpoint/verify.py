@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcframe.checkpoint.crc32c import crc32c
+from hpcframe.checkpoint.folder import STEP
 from hpcframe.checkpoint.manifest import NAME, BadCheckpointError, Extent, Manifest, check_extents, decode
 
 
@@ -19,15 +20,22 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         BadCheckpointError: otherwise.
-        OSError: it is there but cannot be read: a permission, a disk.
+        PermissionError: it is not for this user to read.
     """
     try:
         manifest = decode((folder / NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadCheckpointError(f"there is no {NAME}") from None
+    except PermissionError:
+        raise  # it may well be right, and whoever may read it can tell
+    except OSError as error:
+        raise BadCheckpointError(f"{NAME} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
         raise BadCheckpointError(f"{NAME} is not text: {error}") from error
     check_extents(manifest)
+    named = STEP.fullmatch(folder.name)
+    if named and int(named[1]) != manifest.step:
+        raise BadCheckpointError(f"its {NAME} is that of step {manifest.step}")
     for file in manifest.files:
         path = folder / file.name
         if "/" in file.name or not path.is_file():
@@ -106,7 +114,7 @@ def verify(folder: Path) -> Manifest:
 
     Raises:
         BadCheckpointError: what is wrong first.
-        OSError: the manifest cannot be read.
+        PermissionError: the manifest is not for this user to read.
     """
     manifest = read_manifest(folder)
     extents = extents_of(manifest)

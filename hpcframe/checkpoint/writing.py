@@ -21,7 +21,7 @@ from hpcframe.checkpoint.redistribution import exchange_of
 from hpcframe.checkpoint.retention import to_remove
 from hpcframe.checkpoint.session import Session, bytes_of
 from hpcframe.checkpoint.tiles import TiledArray
-from hpcframe.errors import HpcframeError, InputError
+from hpcframe.errors import InputError
 from hpcframe.files import explained
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.field import Field
@@ -55,19 +55,21 @@ class Writer:
 
     def write(self, step: int, arrays: Mapping[str, Field], attributes: Mapping[str, Any], time: float | None) -> None:
         """Collective."""
+        begun = clock.perf_counter()
         self.wait()
         self.session.take()
-        begun = clock.perf_counter()
+        _check_step(step)
         self._verified = tuple(known for known in self._verified if known != step)
         self._wrong = tuple(known for known in self._wrong if known != step)
         background = self.session.options.asynchronous and self._has_memory(arrays)
-        draft = self._begin(step, arrays, attributes, time, background)
-        if background:
-            self._write_behind(draft)
-            return
+        draft = self._draft(int(step), arrays, attributes, time)
         try:
-            self._write_now(draft, begun)
-        except HpcframeError:
+            self._begin(draft, background)
+            if background:
+                self._write_behind(draft)
+            else:
+                self._write_now(draft, begun)
+        except Exception:
             self._give_up(draft)
             raise
 
@@ -89,25 +91,31 @@ class Writer:
 
     # -- the beginning ------------------------------------------------------------------------------------------
 
-    def _begin(
-        self, step: int, arrays: Mapping[str, Field], attributes: Mapping[str, Any], time: float | None, parts: bool
+    def _draft(
+        self, step: int, arrays: Mapping[str, Field], attributes: Mapping[str, Any], time: float | None
     ) -> Draft:
-        """Make the folder and its empty files. Collective."""
+        """Collective. Raises InputError, on every rank, for attributes or a time that cannot be kept."""
         session = self.session
-        if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 0:
-            raise InputError(f"step {step!r} of a checkpoint: expected a whole number of at least 0")
         layout = session.layout(arrays)
         final, partial = names_of(session.folder, step, session.token)
         written = {"ranks": session.grid.size, "layout": list(session.grid.layout), "driver": session.driver}
-        when = session.grid.time if time is None else float(time)
-        with collectively(session.grid.comm, f"beginning {final}"), explained(final):
-            draft = Draft(step, when, final, partial, layout, dict(arrays), plain_attributes(attributes), written)
+        with collectively(session.grid.comm, f"beginning {final}"):
+            plain = plain_attributes(attributes)
+            try:
+                when = float(session.grid.time if time is None else time)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"time {time!r} of a checkpoint: expected a number of seconds") from error
+        return Draft(step, when, final, partial, layout, dict(arrays), plain, written)
+
+    def _begin(self, draft: Draft, parts: bool) -> None:
+        """Make the folder and its empty files. Collective."""
+        session = self.session
+        with collectively(session.grid.comm, f"beginning {draft.final}"), explained(draft.final):
             if session.grid.rank == 0:
                 session.begin()
                 create_files(draft)
                 if parts:
-                    (partial / PARTS).mkdir()
-        return draft
+                    (draft.partial / PARTS).mkdir()
 
     def _has_memory(self, arrays: Mapping[str, Field]) -> bool:
         """Whether all nodes have room for a second copy of their fields. Collective."""
@@ -259,6 +267,11 @@ class Writer:
         pinned, verified = set(options.pinned), self._verified_everywhere & present.keys()
         for old in to_remove(list(present), options.keep, options.keep_every, pinned, verified):
             remove(present[old])
+
+
+def _check_step(step: Any) -> None:
+    if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 0:
+        raise InputError(f"step {step!r} of a checkpoint: expected a whole number of at least 0")
 
 
 def _of_file(draft: Draft, arrays: list[TiledArray], index: int) -> list[TiledArray]:

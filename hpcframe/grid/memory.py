@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 CACHE_LINE = 64  # bytes
 UNLIMITED = 2**62  # bytes: no limit is known
-LIMIT_FILES = {  # of a control group of version 2 and of version 1: the limit and what is in use
-    False: ("memory.max", "memory.current"),
-    True: ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+LIMIT_FILES = {  # of a control group of version 2 and of version 1: the limit, what is in use, how counts are named
+    False: ("memory.max", "memory.current", ""),
+    True: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
 }
 PAGE = 4096  # bytes; planes a multiple of it apart compete for the same lines of the first-level cache
 
@@ -74,16 +74,19 @@ def _control_groups(root: Path) -> list[int]:
         if controllers and "memory" not in controllers.split(","):
             continue
         top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
-        limit, used = LIMIT_FILES[bool(controllers)]
         group = Path(path.lstrip("/"))
-        for folder in (group, *group.parents):
-            left.append(_left(top / folder / limit, top / folder / used))
+        left += [_left(top / folder, *LIMIT_FILES[bool(controllers)]) for folder in (group, *group.parents)]
     return left
 
 
-def _left(limit: Path, used: Path) -> int:
-    most, now = _text(limit).strip(), _text(used).strip()
-    return max(0, int(most) - int(now)) if most.isdigit() and now.isdigit() else UNLIMITED
+def _left(group: Path, limit: str, used: str, prefix: str) -> int:
+    """What one control group leaves. Files that Linux keeps in memory count as used there, yet make place."""
+    most, now = _text(group / limit).strip(), _text(group / used).strip()
+    if not (most.isdigit() and now.isdigit()):
+        return UNLIMITED
+    counts = dict(line.split() for line in _text(group / "memory.stat").splitlines())
+    files = sum(int(counts.get(f"{prefix}{kind}_file", 0)) for kind in ("inactive", "active"))
+    return max(0, int(most) - max(0, int(now) - files))
 
 
 def _text(path: Path) -> str:

@@ -1,0 +1,82 @@
+"""The memory that a node can still give: what the system has, and what limits of control groups leave."""
+
+from pathlib import Path
+
+import pytest
+
+from hpcframe.grid.memory import available_bytes
+
+GIB = 2**30
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A node with 64 GiB available and no limits."""
+    put(tmp_path, "proc/meminfo", f"MemTotal: 99999999 kB\nMemFree: 1 kB\nMemAvailable: {64 * 2**20} kB\n")
+    put(tmp_path, "proc/self/cgroup", "0::/\n")
+    return tmp_path
+
+
+def put(root: Path, name: str, text: object) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(str(text))
+
+
+def test_without_limits_it_is_what_linux_calls_available(root):
+    assert available_bytes(root) == 64 * GIB
+
+
+def test_this_machine_has_some_memory_and_not_more_than_it_was_built_with():
+    kilobytes = next(line.split()[1] for line in open("/proc/meminfo") if line.startswith("MemTotal"))
+    assert 0 < available_bytes() <= int(kilobytes) * 1024
+
+
+@pytest.mark.parametrize("limited", ["", "slurm/job_7", "slurm/job_7/step_0/task_3"])
+def test_a_limit_of_version_2_on_any_level_counts(root, limited):
+    put(root, "proc/self/cgroup", "0::/slurm/job_7/step_0/task_3\n")
+    for level in ("", "slurm", "slurm/job_7", "slurm/job_7/step_0", "slurm/job_7/step_0/task_3"):
+        put(root, f"sys/fs/cgroup/{level}/memory.max", "max\n")
+        put(root, f"sys/fs/cgroup/{level}/memory.current", 3 * GIB)
+    put(root, f"sys/fs/cgroup/{limited}/memory.max", 10 * GIB)
+    assert available_bytes(root) == 7 * GIB
+
+
+def test_a_limit_of_version_1_counts(root):
+    put(root, "proc/self/cgroup", "9:cpu,cpuacct:/slurm\n4:memory:/slurm/job_7\n1:name=systemd:/a:b\n0::/\n")
+    put(root, "sys/fs/cgroup/memory/slurm/memory.limit_in_bytes", 9223372036854771712)  # none
+    put(root, "sys/fs/cgroup/memory/slurm/memory.usage_in_bytes", GIB)
+    put(root, "sys/fs/cgroup/memory/slurm/job_7/memory.limit_in_bytes", 8 * GIB)
+    put(root, "sys/fs/cgroup/memory/slurm/job_7/memory.usage_in_bytes", 2 * GIB)
+    assert available_bytes(root) == 6 * GIB
+
+
+def test_in_a_container_the_limit_is_where_it_sees_its_own_group(root):
+    put(root, "proc/self/cgroup", "4:memory:/docker/0123\n")
+    put(root, "sys/fs/cgroup/memory/memory.limit_in_bytes", 4 * GIB)
+    put(root, "sys/fs/cgroup/memory/memory.usage_in_bytes", GIB)
+    assert available_bytes(root) == 3 * GIB
+
+
+@pytest.mark.parametrize(
+    ("line", "folder", "limit", "used", "prefix"),
+    [
+        ("0::/job", "job", "memory.max", "memory.current", ""),
+        ("4:memory:/job", "memory/job", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+    ],
+)
+def test_files_that_linux_keeps_in_memory_make_place(root, line, folder, limit, used, prefix):
+    """A checkpoint that was just written fills a group up to its limit, which takes no memory from anybody."""
+    put(root, "proc/self/cgroup", line)
+    put(root, f"sys/fs/cgroup/{folder}/{limit}", 10 * GIB)
+    put(root, f"sys/fs/cgroup/{folder}/{used}", 10 * GIB)
+    stat = f"anon {2 * GIB}\n{prefix}inactive_file {5 * GIB}\n{prefix}active_file {2 * GIB}\n"
+    put(root, f"sys/fs/cgroup/{folder}/memory.stat", stat)
+    assert available_bytes(root) == 7 * GIB
+
+
+def test_a_group_over_its_limit_leaves_nothing(root):
+    put(root, "proc/self/cgroup", "0::/job")
+    put(root, "sys/fs/cgroup/job/memory.max", GIB)
+    put(root, "sys/fs/cgroup/job/memory.current", 2 * GIB)
+    assert available_bytes(root) == 0
