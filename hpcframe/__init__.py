@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hpcframe.checkpoint.hdf5 import save as save
     from hpcframe.errors import HpcframeError as HpcframeError
     from hpcframe.errors import InputError as InputError
+    from hpcframe.errors import NoCheckpointError as NoCheckpointError
     from hpcframe.errors import RemoteError as RemoteError
     from hpcframe.grid.boundary import Dirichlet as Dirichlet
     from hpcframe.grid.boundary import Neumann as Neumann
@@ -47,6 +48,7 @@ _HOME = {
     "Parameters": "hpcframe.simulation.model",
     "HpcframeError": "hpcframe.errors",
     "InputError": "hpcframe.errors",
+    "NoCheckpointError": "hpcframe.errors",
     "RemoteError": "hpcframe.errors",
 }
 

@@ -116,8 +116,6 @@ def _announce(run: Run) -> None:
         f"{run.steps.count} steps of {run.steps.dt:.4g} s",
         flush=True,
     )
-    for refused in run.checkpointing.refused:
-        print(f"set aside: {refused}", flush=True)
     if run.first_step:
         print(f"continues from the checkpoint of step {run.first_step} (--restart none begins anew)", flush=True)
 
@@ -133,8 +131,6 @@ def _conclude(run: Run) -> tuple[int, Picture | None]:
         if run.comm.rank == 0:
             write_summary(run.directory / "summary.json", **summary)
     if run.comm.rank == 0:
-        for notice in run.checkpointing.notices:
-            print(f"hpcframe: {notice}", file=sys.stderr)
         print(describe(run, summary))
         print(f"  result   {run.output.latest}")
         print(f"  summary  {run.directory / 'summary.json'}", flush=True)
@@ -142,7 +138,8 @@ def _conclude(run: Run) -> tuple[int, Picture | None]:
             print(f"  {run.not_kept or f'checkpoint of step {run.step} kept: the same command continues from it'}")
     assert run.output.latest is not None  # the last step is always written
     picture = (run.output.latest, run.directory / "result.png", run.chosen_fields()[0].name)
-    code = (FAILED if run.not_kept else INTERRUPTED) if run.is_interrupted else 0
+    kept = run.checkpointing.latest_step is not None
+    code = (INTERRUPTED if kept else FAILED) if run.is_interrupted else 0
     return code, picture if run.configuration.output.picture else None
 
 

@@ -182,6 +182,19 @@ def test_all_damage_is_counted(folder):
     assert f"bad: {first} in state.h5" in done.stdout and "(and 2 more)" in done.stdout
 
 
+def test_data_in_several_files_is_read_from_all_of_them(tmp_path):
+    u = hf.Grid((64, 900, 100)).field("u").fill(lambda x, y, z: x + y + z)
+    checkpoint = step_folder(tmp_path, 1)
+    hf.Checkpoints(tmp_path, files=3).save(1, u)
+    assert command("verify", tmp_path).returncode == 0
+    last = read_manifest(checkpoint).arrays[0].tiles[-1]
+    name = read_manifest(checkpoint).files[last.file].name
+    assert name != "state.h5"
+    flip(checkpoint / name, last.offset)
+    done = command("verify", tmp_path)
+    assert done.returncode == 1 and f"in {name}, bytes {last.offset} to" in done.stdout
+
+
 def corrupt_manifest(checkpoint: Path) -> str:
     text = (checkpoint / NAME).read_text()
     (checkpoint / NAME).write_text(text.replace('"step":40', '"step":41'))

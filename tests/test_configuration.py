@@ -273,7 +273,9 @@ def test_misspelt_names(refused) -> None:
     assert refused("[gird]") == "sim.toml: unknown section [gird]; did you mean 'grid'?"
     assert refused("[grid]\nshpae = [3]") == "sim.toml: [grid] shpae: unknown key; did you mean 'shape'?"
     assert refused("[time]\nSTEPS = 3").endswith("did you mean 'steps'?")
-    assert refused("[monitor]\ncolour = 3") == ("sim.toml: [monitor] colour: unknown key; expected one of: every_steps")
+    assert refused("[monitor]\ncolour = 3") == (
+        "sim.toml: [monitor] colour: unknown key; expected one of: every_steps, stall_seconds, time_limit"
+    )
     assert refused("[boundary]\nx = 'periodc'").endswith("did you mean 'periodic'?")
     assert refused("[boundary]\nx = { lwer = 'neumann' }") == (
         "sim.toml: [boundary] x.lwer: unknown key; did you mean 'lower'?"
@@ -293,9 +295,15 @@ def test_a_key_outside_its_section(refused) -> None:
 
 
 def test_sections_of_later_versions_are_not_silently_ignored(refused) -> None:
-    assert "this version of hpcframe writes no checkpoints" in refused("[checkpoint]\nevery_steps = 100")
-    assert "this version of hpcframe writes no checkpoints" in refused("", "checkpoint.keep=3")
     assert "this version of hpcframe stages no files" in refused("[staging]")
+
+
+def test_when_checkpoints_are_made_is_said_once(refused) -> None:
+    assert "every_steps is given too" in refused("[checkpoint]\nevery_steps = 100\nevery_seconds = 5.0")
+    assert "every_steps is given too" in refused('[checkpoint]\nevery_steps = 100\ninterval = "auto"')
+    assert "only interval" in refused("[checkpoint]\nmean_hours = 5.0")
+    assert "the driver mpio cannot" in refused('[checkpoint]\ndriver = "mpio"\nasynchronous = true')
+    assert "did you mean 'keep'?" in refused("[checkpoint]\nkep = 2")
 
 
 def test_no_model(refused) -> None:

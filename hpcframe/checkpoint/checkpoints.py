@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpcframe.checkpoint import attempts
 from hpcframe.checkpoint.layout import check_names
 from hpcframe.checkpoint.options import Options
 from hpcframe.checkpoint.restart import Restored, choose_and_read
 from hpcframe.checkpoint.session import Session
 from hpcframe.checkpoint.writing import Writer
 from hpcframe.errors import InputError
+from hpcframe.files import explained
+from hpcframe.grid.agreement import collectively
 from hpcframe.grid.field import Field
 
 
@@ -160,6 +163,29 @@ class Checkpoints:
         if restored:
             self._session.continue_from(restored)
         return restored
+
+    def begin_anew(self, *fields: Field | Mapping[str, Field]) -> None:
+        """Move the checkpoints that are there into a folder of their own beside: this run is another one. Collective.
+
+        Without it that happens at the first save of a run that restored nothing.
+
+        Args:
+            fields: some that will be saved.
+        """
+        self._opened(named(fields))
+        assert self._session is not None
+        self._session.take()
+        with collectively(self._session.grid.comm, "setting former checkpoints aside"), explained(self.directory):
+            if self._session.grid.rank == 0:
+                self._session.begin()
+
+    def complete(self) -> None:
+        """Say that the run has reached its end, so that its restarts do not count as failed attempts. Collective."""
+        self.wait()
+        if self._session and self._session.token:
+            with collectively(self._session.grid.comm, "completing the run"), explained(self.directory):
+                if self._session.grid.rank == 0:
+                    attempts.clear(self.directory)
 
     def _opened(self, arrays: Mapping[str, Field]) -> Writer:
         grid = next(iter(arrays.values())).grid

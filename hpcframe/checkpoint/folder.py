@@ -19,6 +19,7 @@ from hpcframe.checkpoint.manifest import NAME
 
 STEP = re.compile(r"step-(\d+)")
 LEFT_OVER = re.compile(r"\.(step-\d+)\.\w+\.(partial|removed|replaced)")
+UNFINISHED = re.compile(r"\.hpcframe-\w+\.partial")  # small files
 REASON = "REASON.txt"
 
 
@@ -50,10 +51,11 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def publish(partial: Path, final: Path, manifest: str) -> None:
+def publish(partial: Path, final: Path, manifest: str) -> list[str]:
     """Make a checkpoint of a folder whose data is on disk: from here on it is there, or, in a crash, was never.
 
-    A checkpoint of the same step makes place for it. Raises OSError. Not collective.
+    A checkpoint of the same step makes place for it; where that cannot be removed a line comes back that says so.
+    Raises OSError. Not collective.
     """
     with open(partial / NAME, "x", encoding="utf-8") as file:
         file.write(manifest)
@@ -66,8 +68,7 @@ def publish(partial: Path, final: Path, manifest: str) -> None:
         final.rename(replaced)
     partial.rename(final)
     sync(final.parent)
-    if replaced:
-        _delete(replaced)
+    return _delete(replaced) if replaced else []
 
 
 def remove(path: Path) -> None:
@@ -88,18 +89,29 @@ def set_aside(path: Path, reason: str) -> Path:
     return aside
 
 
-def clean(folder: Path) -> None:
-    """Put in order what an interrupted run left: nothing half written or half removed stays. Raises OSError."""
+def clean(folder: Path) -> list[str]:
+    """Put in order what an interrupted run left: nothing half written or half removed stays. Not collective.
+
+    Returns:
+        A line for each thing that could not be removed. It does no harm, but takes room.
+
+    Raises:
+        OSError: the folder cannot be read, or a checkpoint cannot be given its name back.
+    """
+    lines = []
     for path in sorted(folder.iterdir()):
         name = LEFT_OVER.fullmatch(path.name)
-        if not name:
-            continue
-        if name[2] == "replaced" and not (folder / name[1]).exists():
+        if name and name[2] == "replaced" and not (folder / name[1]).exists():
             path.rename(folder / name[1])
-        else:
-            _delete(path)
+        elif name or UNFINISHED.fullmatch(path.name):
+            lines += _delete(path)
+    return lines
 
 
-def _delete(path: Path) -> None:
-    """A folder, or a file that somebody put in the place of one."""
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+def _delete(path: Path) -> list[str]:
+    """Delete a folder, or a file that somebody put in the place of one; a line where that fails."""
+    try:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except OSError as error:
+        return [f"{path} could not be removed: {error}; remove it by hand"]
+    return []

@@ -131,6 +131,8 @@ def _entry(path: Path) -> Entry:
 def _manifest(path: Path) -> tuple[Manifest | None, str]:
     try:
         return read_manifest(path), "complete"
+    except PermissionError:
+        return None, f"bad: {NAME} is not yours to read: ask who wrote it"
     except (BadCheckpointError, OSError) as error:
         return None, f"bad: {error}"
 

@@ -113,8 +113,8 @@ def canonical(value: Any) -> str:
 def _plain(value: Any, where: str) -> Any:
     """As JSON has it: arrays, complex numbers and bytes become mappings of one key that begins with a $."""
     if isinstance(value, np.generic):
-        item = value.item()  # of extended precision it is no Python number
-        return _plain(np.asarray(value) if isinstance(item, np.generic) else item, where)
+        is_plain = value.dtype.kind in "biufcU" and not isinstance(value.item(), np.generic)  # not extended precision
+        return _plain(value.item() if is_plain else np.asarray(value), where)
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject or value.dtype.kind == "V":
             raise InputError(f"attribute {where}: an array of {value.dtype} cannot be kept; give arrays of numbers")

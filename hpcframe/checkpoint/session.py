@@ -66,7 +66,7 @@ class Session:
             if self.grid.rank == 0:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self.lease = Lease.take(self.folder, os.environ)
-                clean(self.folder)
+                self.notices += clean(self.folder)
         self.token = self.grid.comm.bcast(secrets.token_hex(6))
         self.run = self.run or self.token
 

@@ -253,7 +253,7 @@ class Writer:
         assert session.lease is not None and container is not None
         manifest = encode(compose(draft, session.run, parts, *container))
         session.lease.check()
-        publish(draft.partial, draft.final, manifest)
+        session.notices += publish(draft.partial, draft.final, manifest)
         attempts.clear(session.folder)
 
     def _retain(self, step: int, parts: list[Part]) -> None:
@@ -266,7 +266,10 @@ class Writer:
         present = steps_in(folder)
         pinned, verified = set(options.pinned), self._verified_everywhere & present.keys()
         for old in to_remove(list(present), options.keep, options.keep_every, pinned, verified):
-            remove(present[old])
+            try:
+                remove(present[old])
+            except OSError as error:  # the new one is safe all the same
+                session.notices.append(f"{present[old]} could not be removed: {error}; remove it by hand")
 
 
 def _check_step(step: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,6 @@ class Checkpointing:
         count: checkpoints that were made.
         blocking: seconds that the steps waited for them, in all.
         predicted: seconds that the one before the end was expected to take; None where nothing was known.
-        refused: checkpoints that could not be used in a restart, with the reasons.
     """
 
     def __init__(self, configuration: Configuration, model: Model, directory: Path) -> None:
@@ -58,7 +58,6 @@ class Checkpointing:
         self.rates = Rates()
         self.count, self.blocking, self.durable = 0, 0.0, 0.0
         self.predicted: float | None = None
-        self.refused: list[str] = []
         self.history = History()
         self._begun = self._latest = time.monotonic()
         self._latest_step: int | None = None
@@ -76,6 +75,8 @@ class Checkpointing:
             NoCheckpointError: there are checkpoints and none can be used.
         """
         there = self.comm.bcast(self.folder.is_dir() if self.comm.rank == 0 else None)
+        if how == "none" and there:
+            self.checkpoints.begin_anew(self.model.checkpointed)
         if how == "none" or (how == "auto" and not there):
             return None
         path = None if how == "auto" else Path(how)
@@ -86,14 +87,17 @@ class Checkpointing:
             raise InputError(f"{restored.path} was not made by `hpcframe.run`; restore it by `hf.Checkpoints`")
         if path is None:
             self._refuse_another(restored)
-        self.refused = restored.refused
         self._latest_step = restored.step if restored.path.parent.resolve() == self.folder.resolve() else None
         with collectively(self.comm, "reading the history of interruptions"):
-            if self.comm.rank == 0:
+            if self.comm.rank == 0 and self.folder.is_dir():
                 self.history = History.read(self.folder)
                 self.history.interruptions += 1
-                self.history.write(self.folder)
+        self._tell([*restored.refused, self.history.notice])
         return restored
+
+    def _tell(self, lines: list[str]) -> None:
+        for line in filter(None, lines if self.comm.rank == 0 else []):
+            print(f"hpcframe: {line}", file=sys.stderr, flush=True)
 
     def _refuse_another(self, restored: Restored) -> None:
         """The same bits as without the interruption are those of the same simulation."""
@@ -138,15 +142,32 @@ class Checkpointing:
         self.count += 1
         self.blocking += self.checkpoints.seconds.blocking
         self._latest, self._latest_step = time.monotonic(), step
+        self._tell_notices()
         self._note_rate()
-        with collectively(self.comm, "keeping the history of interruptions"):
-            if self.comm.rank == 0:
-                self.history.write(self.folder, time.monotonic() - self._begun)
+        self._keep_history()
 
     def finish(self) -> None:
         """Wait for the last one to be durable. Collective."""
         self.checkpoints.wait()
+        self._tell_notices()
         self._note_rate()
+
+    def complete(self) -> None:
+        """The run has reached its end: its restarts were no failures. Collective."""
+        self.checkpoints.complete()
+        self.history.interruptions = max(0, self.history.interruptions - 1)  # the next start is after none
+        if self.count:
+            self._keep_history()
+
+    def _keep_history(self) -> None:
+        with collectively(self.comm, "keeping the history of interruptions"):
+            if self.comm.rank == 0:
+                self.history.write(self.folder, time.monotonic() - self._begun)
+
+    def _tell_notices(self) -> None:
+        notices = self.checkpoints.notices
+        self._tell(notices)
+        notices.clear()
 
     def _note_rate(self) -> None:
         if self.checkpoints.seconds.durable:
@@ -159,9 +180,9 @@ class Checkpointing:
         return MARGIN + 2 * (self.durable or UNKNOWN)
 
     @property
-    def notices(self) -> list[str]:
-        """What was said on how checkpoints are written, each line once; on rank 0. Not collective."""
-        return self.checkpoints.notices
+    def latest_step(self) -> int | None:
+        """The step of the latest checkpoint of this run, the one that it went on from included."""
+        return self._latest_step
 
     @property
     def bytes(self) -> int:
@@ -190,9 +211,7 @@ class Checkpointing:
             self.save(step, dt)
         self.finish()
         self.history.noticed += 1
-        with collectively(self.comm, "keeping the history of interruptions"):
-            if self.comm.rank == 0:
-                self.history.write(self.folder, time.monotonic() - self._begun)
+        self._keep_history()
         return ""
 
     def summary(self, seconds: float, end: str) -> dict[str, Any]:

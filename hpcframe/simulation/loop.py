@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from hpcframe.errors import HpcframeError
+from hpcframe.errors import HpcframeError, InputError
 from hpcframe.files import explained
 from hpcframe.grid.agreement import collectively
 from hpcframe.simulation.assembly import build_model
@@ -126,9 +126,15 @@ class Run:
             self.model.start(steps.dt)
             return steps
         dt = restored.attributes["dt"]
+        steps = resume_steps(self.configuration.time, dt)
+        if restored.step > steps.count:
+            raise InputError(
+                f"[time]: the run is to end at step {steps.count}, but {restored.path} is of step {restored.step}: give "
+                f"more steps or a later end, or --restart none to begin anew"
+            )
         self.model.prepare(dt)
         self.model.set_numbers(restored.attributes["numbers"])
-        return resume_steps(self.configuration.time, dt)
+        return steps
 
     def execute(self, interruptions: Interruptions | None = None) -> None:
         """Do all steps, or those until a request to stop, and write results. Collective."""
@@ -136,6 +142,9 @@ class Run:
         names = tuple(self.model.diagnostics())
         watchdog = Watchdog(self.directory, self.comm, self.configuration.monitor.stall_seconds)
         path = self.directory / "diagnostics.csv"
+        if interruptions:
+            limit = self.configuration.monitor.time_limit
+            interruptions.margin = min(self.checkpointing.margin, limit / 2 if limit else math.inf)
         try:
             with Diagnostics(path, self.grid, names, lambda step: self._belongs(step, self._every_row)) as table:
                 self._watchdog = watchdog
@@ -172,6 +181,8 @@ class Run:
             interruptions.obeyed()
         self._enter("waiting for the last checkpoint")
         self.checkpointing.finish()
+        if not self.is_interrupted:
+            self.checkpointing.complete()
 
     def _advance(self, steps: int) -> float:
         self._enter(f"steps {self.step + 1} to {self.step + steps}")
