@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import campaign_job
+import faults
 import numpy as np
-from faults import ERRORS, Fault, arm, environment
 
 from hpcframe.checkpoint.folder import STEP, steps_in
 from hpcframe.checkpoint.manifest import NAME, BadCheckpointError
@@ -30,8 +30,25 @@ from hpcframe.checkpoint.verify import verify
 LIMIT = 60.0  # s: a job that takes longer hangs
 STEPS = 6
 ENDS = ("kill", "killall", "stop", "torn")
+ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EACCES")
 WRONGS = ("short", "flip", *ERRORS)
 WRITES = ("torn", "short", "flip")  # make sense for writes only
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The `nth` call of a kind on a checkpoint's path, on one rank, and what happens there."""
+
+    call: str
+    nth: int
+    action: str  # of faults.c, or the name of an error
+    rank: int
+    once: bool
+
+    def __str__(self) -> str:
+        action = f"errno:{self.action}" if self.action in ERRORS else self.action
+        once = ",once" * self.once
+        return f"call={self.call},path=/checkpoints,nth={self.nth},rank={self.rank},action={action}{once}"
 
 
 @dataclass(frozen=True)
@@ -77,8 +94,7 @@ def run_job(folder: Path, setting: Setting, fault: Fault | None = None, until: i
 
 def _launched(folder: Path, arguments: list[str], ranks: int, fault: Fault | None, patience: float) -> int | None:
     program = [sys.executable, campaign_job.__file__, *arguments]
-    preloaded = environment(fault) if fault else dict(os.environ)
-    settings = [f"{key}={preloaded[key]}" for key in ("LD_PRELOAD", "HPCFRAME_TEST_FAULT") if fault]
+    settings = [f"{key}={value}" for key, value in faults.environment(str(fault)).items()] if fault else []
     # The launcher itself is not hurt: `env` sets the fault for the ranks only.
     command = [sys.executable, "-m", "hpcframe.launch.local", "-n", str(ranks), "--", "env", *settings, *program]
     with open(folder / "log", "ab") as log:
@@ -123,7 +139,7 @@ def _child(folder: Path, arguments: list[str], fault: Fault | None) -> int:
     MPI.Init_thread()
     try:
         if fault:
-            arm(fault)
+            faults.Fault().arm(str(fault))
         sys.argv[1:] = arguments
         code = campaign_job.main()
         MPI.Finalize()
@@ -132,6 +148,12 @@ def _child(folder: Path, arguments: list[str], fault: Fault | None) -> int:
     except BaseException as error:  # a child must not go on as its parent
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return 99
+
+
+def preload() -> None:
+    """Start this program again with the library of faults in it, so that what it forks can be hurt."""
+    if str(faults.library()) not in os.environ.get("LD_PRELOAD", ""):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **faults.environment()})
 
 
 def prepare() -> None:
@@ -152,15 +174,14 @@ def prepare() -> None:
 def calls_of(setting: Setting) -> Counter[tuple[str, int]]:
     """How often each rank makes each call on checkpoints, in a whole job."""
     folder = _new_folder(Path(os.environ.get("TMPDIR", "/tmp")), "calls")
-    calls = folder / "calls"
+    log = folder / "calls"
     program = [sys.executable, campaign_job.__file__, str(folder), *setting.options()]
-    preloaded = environment(calls=calls)
-    keys = ("LD_PRELOAD", "HPCFRAME_TEST_CALLS", "HPCFRAME_TEST_PATH")
+    settings = [f"{key}={value}" for key, value in faults.environment(f"path=/checkpoints,log={log}").items()]
     command = [sys.executable, "-m", "hpcframe.launch.local", "-n", str(setting.ranks), "--"]
-    subprocess.run([*command, "env", *(f"{key}={preloaded[key]}" for key in keys), *program], check=True)
-    lines = [line.split("\t") for line in calls.read_text().splitlines()]
+    subprocess.run([*command, "env", *settings, *program], check=True)
+    counted = Counter((call.call, call.rank) for call in faults.calls(log))
     shutil.rmtree(folder)
-    return Counter((call, int(rank)) for call, rank, _ in lines)
+    return counted
 
 
 def random_fault(chance: random.Random, setting: Setting, kinds: tuple[str, ...]) -> Fault:

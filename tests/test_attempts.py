@@ -1,5 +1,6 @@
 """A loop of restarts that makes no headway ends, and says what to do."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -86,8 +87,16 @@ def test_the_attempt_is_on_the_disk_before_anything_is_loaded(tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
-def test_an_attempt_that_cannot_be_recorded_is_not_made(tmp_path):
-    (tmp_path / NAME).mkdir()
-    with pytest.raises(OSError):
+def test_an_attempt_that_cannot_be_recorded_is_not_made(tmp_path, monkeypatch):
+    """A disk that fails leaves the former marker and nothing else."""
+    begin(tmp_path, [300])
+    former = (tmp_path / NAME).read_text()
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         begin(tmp_path, [300])
+    assert (tmp_path / NAME).read_text() == former
     assert [path.name for path in tmp_path.iterdir()] == [NAME]

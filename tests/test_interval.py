@@ -31,7 +31,7 @@ def test_half_a_minute_every_six_hours():
 
 @given(MEANS, SHARES)
 def test_no_interval_wastes_noticeably_less(mean, share):
-    """A search finds none that loses less by 0.1 % of the time where checkpoints are worth it, 2 % up to Daly's limit."""
+    """A search finds none that loses 0.1 % of the time less; up to Daly's limit, where little is done, 2 %."""
     cost = share * mean
     best = expected_waste(optimal_interval(cost, mean), cost, mean)
     others = min(expected_waste(t, cost, mean) for t in np.geomspace(1e-3, 3, 800) * mean)

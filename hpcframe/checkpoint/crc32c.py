@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import platform
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,9 @@ def crc32c(data: Any, before: int = 0) -> int:
     Args:
         data: anything with a buffer that is contiguous: bytes, a memoryview, an array.
         before: the checksum of what comes before, to continue it.
+
+    Raises:
+        ValueError: the buffer is not contiguous in C order.
     """
     content = np.frombuffer(data, np.uint8) if memoryview(data).nbytes else np.empty(0, np.uint8)
     head = min(-content.ctypes.data % 8, content.size)
@@ -54,18 +58,25 @@ def combine(first: int, second: int, second_length: int) -> int:
 
     Args:
         second_length: bytes of the second piece.
+
+    Raises:
+        ValueError: that length is negative.
     """
+    if second_length < 0:
+        raise ValueError(f"second_length is {second_length}: a piece cannot have fewer than 0 bytes")
     return _times(_power_of_x(8 * second_length), first) ^ second
 
 
 def ready(node: Any) -> None:
     """Compile once a node. Collective over `node`, a communicator of the ranks on this machine."""
-    compile_once_a_node(_chosen(), SIGNATURE, node, _identity())
+    loop = _chosen()
+    compile_once_a_node(loop, SIGNATURE, node, _identity(loop))
 
 
 @functools.cache
 def _loop() -> Any:
-    return compile_here(_chosen(), SIGNATURE, _identity())
+    loop = _chosen()
+    return compile_here(loop, SIGNATURE, _identity(loop))
 
 
 def has_instruction() -> bool:
@@ -78,8 +89,9 @@ def _chosen() -> Callable[..., Any]:
     return by_instruction if has_instruction() else by_table
 
 
-def _identity() -> str:
-    return "\n".join(inspect.getsource(part) for part in (by_instruction, by_table, _emit)) + f"{INSTRUCTIONS} {RUN}"
+def _identity(loop: Callable[..., Any]) -> str:
+    """The name, as both loops have one signature and one source: that of the module, which holds all they call."""
+    return f"{loop.__qualname__}\n{inspect.getsource(sys.modules[__name__])}"
 
 
 def _emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -129,8 +129,8 @@ class Run:
         steps = resume_steps(self.configuration.time, dt)
         if restored.step > steps.count:
             raise InputError(
-                f"[time]: the run is to end at step {steps.count}, but {restored.path} is of step {restored.step}: give "
-                f"more steps or a later end, or --restart none to begin anew"
+                f"[time]: the run is to end at step {steps.count}, but {restored.path} is of step {restored.step}; "
+                f"give more steps or a later end, or --restart none to begin anew"
             )
         self.model.prepare(dt)
         self.model.set_numbers(restored.attributes["numbers"])
