@@ -19,6 +19,7 @@ REMEDIES: dict[int, tuple[type[HpcframeError], str]] = {
     errno.EACCES: (InputError, ELSEWHERE),
     errno.EPERM: (InputError, ELSEWHERE),
     errno.EROFS: (InputError, ELSEWHERE),
+    errno.EEXIST: (InputError, "a file of that name is there; move it away, or give another path"),
     errno.EISDIR: (InputError, "that is a folder; give the name of a file"),
     errno.ENAMETOOLONG: (InputError, "give a shorter name"),
     errno.ENOSPC: (HpcframeError, NO_ROOM),

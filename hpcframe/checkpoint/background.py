@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hpcframe.checkpoint.draft import Part
-from hpcframe.errors import HpcframeError
+from hpcframe.checkpoint.draft import Draft, Part
+from hpcframe.errors import RemoteError
 from hpcframe.files import write_text
 
 PARTS = "parts"  # the folder of the parts, gone when the checkpoint is complete
@@ -28,15 +28,15 @@ class BackgroundWriter(threading.Thread):
     """One rank's share of one checkpoint.
 
     Attributes:
-        step: of the checkpoint.
+        draft: of the checkpoint.
         error: why it failed; None while all is well.
         seconds: from the start to durable on this rank's disk; on rank 0, to committed.
     """
 
-    def __init__(self, step: int, work: Callable[[BackgroundWriter], None]) -> None:
+    def __init__(self, draft: Draft, work: Callable[[BackgroundWriter], None]) -> None:
         """`work` does all of it; what it raises becomes `error`. Not collective."""
-        super().__init__(name=f"checkpoint-{step}", daemon=True)
-        self.step = step
+        super().__init__(name=f"checkpoint-{draft.step}", daemon=True)
+        self.draft = draft
         self.error: Exception | None = None
         self.seconds = 0.0
         self._work = work
@@ -66,7 +66,9 @@ class BackgroundWriter(threading.Thread):
     def _finish(self) -> None:
         self.join(PATIENCE_AT_EXIT)
         if self.error:
-            print(f"hpcframe: the checkpoint of step {self.step} was not completed: {self.error}", file=sys.stderr)
+            print(
+                f"hpcframe: the checkpoint of step {self.draft.step} was not completed: {self.error}", file=sys.stderr
+            )
 
     def leave(self, folder: Path, rank: int, part: Part) -> None:
         """Leave a part for rank 0."""
@@ -76,7 +78,7 @@ class BackgroundWriter(threading.Thread):
         """The parts of all other ranks. For rank 0.
 
         Raises:
-            HpcframeError: it was abandoned.
+            RemoteError: it was abandoned.
         """
         missing, parts = set(range(1, ranks)), []
         while missing:
@@ -86,6 +88,6 @@ class BackgroundWriter(threading.Thread):
                     parts.append(Part.from_json(path.read_text(encoding="utf-8")))
                     missing.remove(rank)
             if missing and self._abandoned.wait(LOOK_EVERY):
-                raise HpcframeError(f"the checkpoint of step {self.step} was given up, since another rank failed")
+                raise RemoteError(f"the checkpoint of step {self.draft.step} was given up, since another rank failed")
         shutil.rmtree(folder / PARTS)
         return parts

@@ -15,7 +15,7 @@ from hpcframe.checkpoint.background import PARTS, BackgroundWriter
 from hpcframe.checkpoint.crc32c import crc32c
 from hpcframe.checkpoint.direct import Checksums, TileFiles, write_fields
 from hpcframe.checkpoint.draft import Draft, Part, compose, create_files, names_of, write_container
-from hpcframe.checkpoint.folder import publish, remove, set_aside, steps_in, sync
+from hpcframe.checkpoint.folder import publish, remove, set_aside, steps_in
 from hpcframe.checkpoint.manifest import encode, plain_attributes
 from hpcframe.checkpoint.redistribution import exchange_of
 from hpcframe.checkpoint.retention import to_remove
@@ -84,10 +84,14 @@ class Writer:
         if comm.allreduce(int(worker.error is not None)):
             worker.abandon()
         worker.settle()
-        with collectively(comm, f"writing the checkpoint of step {worker.step}"), explained(self.session.folder):
-            if worker.error:
-                raise worker.error
-        self.saved, self.durable = worker.step, worker.seconds
+        try:
+            with collectively(comm, f"writing {worker.draft.final}"), explained(worker.draft.final):
+                if worker.error:
+                    raise worker.error
+        except Exception:
+            self._give_up(worker.draft)
+            raise
+        self.saved, self.durable = worker.draft.step, worker.seconds
 
     # -- the beginning ------------------------------------------------------------------------------------------
 
@@ -142,10 +146,12 @@ class Writer:
         files = TileFiles(draft.partial, draft.layout)
         try:
             if self.session.driver == "mpio":
-                files.checksums = self._write_by_mpio(draft)
+                checksums = self._write_by_mpio(draft)
             with collectively(comm, f"writing {draft.final}"), explained(draft.final):
                 if self.session.driver == "direct":
                     write_fields(files, draft.arrays)
+                else:
+                    files.adopt(checksums)
                 if comm.rank == 0:
                     container = write_container(draft, self.session.options.files)
                 files.sync()
@@ -180,8 +186,6 @@ class Writer:
                 )
             if ignored and comm.rank == 0:
                 self.session.notices.append(f"MPI-IO ignores the hints {ignored}")
-            with collectively(comm, f"bringing {draft.final} to the disk"), explained(draft.final):
-                sync(path)
         return checksums
 
     def _collected(self, name: str, field: Field) -> TiledArray:
@@ -200,14 +204,7 @@ class Writer:
         """Collective until the copies are made."""
         arrays = [self._collected(name, field) for name, field in draft.arrays.items()]
 
-        def work(worker: BackgroundWriter) -> None:
-            try:
-                self._write_copies(draft, arrays, worker)
-            except Exception:
-                self._give_up(draft)
-                raise
-
-        self._background = BackgroundWriter(draft.step, work)
+        self._background = BackgroundWriter(draft, lambda worker: self._write_copies(draft, arrays, worker))
         self._background.start()
 
     def _write_copies(self, draft: Draft, arrays: list[TiledArray], worker: BackgroundWriter) -> None:

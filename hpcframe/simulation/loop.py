@@ -142,9 +142,7 @@ class Run:
         names = tuple(self.model.diagnostics())
         watchdog = Watchdog(self.directory, self.comm, self.configuration.monitor.stall_seconds)
         path = self.directory / "diagnostics.csv"
-        if interruptions:
-            limit = self.configuration.monitor.time_limit
-            interruptions.margin = min(self.checkpointing.margin, limit / 2 if limit else math.inf)
+        self._set_margin(interruptions)
         try:
             with Diagnostics(path, self.grid, names, lambda step: self._belongs(step, self._every_row)) as table:
                 self._watchdog = watchdog
@@ -215,9 +213,14 @@ class Run:
         elif due or decision.checkpoint:
             self._refuse_not_finite(self._values())
             self.checkpointing.save(self.step, self.steps.dt)
-            if interruptions:
-                interruptions.margin = self.checkpointing.margin
+            self._set_margin(interruptions)
         self.timing.checkpoints += time.perf_counter() - begin
+
+    def _set_margin(self, interruptions: Interruptions | None) -> None:
+        """How long before the end of the job to stop: time for a checkpoint, but no more than half of a short job."""
+        limit = self.configuration.monitor.time_limit or math.inf
+        if interruptions:
+            interruptions.margin = min(self.checkpointing.margin, limit / 2)
 
     def _record(self, table: Diagnostics, first: bool = False) -> None:
         """Diagnostics and output where they are due."""

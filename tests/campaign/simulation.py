@@ -75,10 +75,8 @@ class Simulation:
     def advance(self) -> None:
         """Make a step. Collective."""
         self.u.exchange()
-        u, v = advanced(self.u.data, self.v.local_interior, self.chance.standard_normal())
-        self.u.local_interior[...], self.v.local_interior[...] = u, v
-        self.u.written()
-        self.v.written()
+        u, v = advanced(self.u.data, self.v.interior, self.chance.standard_normal())
+        self.u.interior[...], self.v.interior[...] = u, v
         self.step += 1
 
     def save(self, checkpoints: Any) -> None:

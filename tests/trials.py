@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import campaign_job
+import trials_job
 import faults
 import numpy as np
 
@@ -93,7 +93,7 @@ def run_job(folder: Path, setting: Setting, fault: Fault | None = None, until: i
 
 
 def _launched(folder: Path, arguments: list[str], ranks: int, fault: Fault | None, patience: float) -> int | None:
-    program = [sys.executable, campaign_job.__file__, *arguments]
+    program = [sys.executable, trials_job.__file__, *arguments]
     settings = [f"{key}={value}" for key, value in faults.environment(str(fault)).items()] if fault else []
     # The launcher itself is not hurt: `env` sets the fault for the ranks only.
     command = [sys.executable, "-m", "hpcframe.launch.local", "-n", str(ranks), "--", "env", *settings, *program]
@@ -141,7 +141,7 @@ def _child(folder: Path, arguments: list[str], fault: Fault | None) -> int:
         if fault:
             faults.Fault().arm(str(fault))
         sys.argv[1:] = arguments
-        code = campaign_job.main()
+        code = trials_job.main()
         MPI.Finalize()
         sys.stderr.flush()
         return code
@@ -175,7 +175,7 @@ def calls_of(setting: Setting) -> Counter[tuple[str, int]]:
     """How often each rank makes each call on checkpoints, in a whole job."""
     folder = _new_folder(Path(os.environ.get("TMPDIR", "/tmp")), "calls")
     log = folder / "calls"
-    program = [sys.executable, campaign_job.__file__, str(folder), *setting.options()]
+    program = [sys.executable, trials_job.__file__, str(folder), *setting.options()]
     settings = [f"{key}={value}" for key, value in faults.environment(f"path=/checkpoints,log={log}").items()]
     command = [sys.executable, "-m", "hpcframe.launch.local", "-n", str(setting.ranks), "--"]
     subprocess.run([*command, "env", *settings, *program], check=True)
@@ -229,7 +229,7 @@ def _restart(folder: Path, kind: str, first: Setting, second: Setting, details: 
         outcome.verdict = "refused"
     elif code != 0 or not (folder / "final.npy").exists():
         outcome.verdict, outcome.details = "lost", f"{details}: exit code {code}: {_last_line(folder)}"
-    elif not (np.load(folder / "final.npy") == campaign_job.expected(STEPS)).all():
+    elif not (np.load(folder / "final.npy") == trials_job.expected(STEPS)).all():
         outcome.verdict = "wrong"
     else:
         outcome.lost = max([0, *good]) - int((folder / "restored").read_text())

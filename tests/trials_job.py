@@ -1,6 +1,6 @@
 """The job that a kill campaign hurts: steps that anybody can check, and a checkpoint after each.
 
-    python campaign_job.py FOLDER [--driver direct] [--asynchronous] [--steps 6] [--until 6]
+    python trials_job.py FOLDER [--driver direct] [--asynchronous] [--steps 6] [--until 6]
 
 It goes on from what is in the folder, writes `restored` (the step it went on from) and, at the end, final.npy.
 """
