@@ -19,9 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import trials_job
 import faults
 import numpy as np
+import trials_job
 
 from hpcframe.checkpoint.folder import STEP, steps_in
 from hpcframe.checkpoint.manifest import NAME, BadCheckpointError
@@ -32,6 +32,7 @@ STEPS = 6
 ENDS = ("kill", "killall", "stop", "torn")
 ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EACCES")
 WRONGS = ("short", "flip", *ERRORS)
+VERDICTS = ("recovered", "refused", "wrong", "hang", "lost")
 WRITES = ("torn", "short", "flip")  # make sense for writes only
 
 
