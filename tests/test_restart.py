@@ -401,7 +401,7 @@ def test_a_damaged_checkpoint_is_told_and_the_older_continued(tmp_path, whole):
     os.truncate(newest / "state.h5", 5000)
     code, output, errors = run(folder, 3)
     assert code == 0, errors
-    assert f"set aside: {newest.name}: state.h5 has 5000 bytes" in output
+    assert f"hpcframe: {newest.name}: state.h5 has 5000 bytes" in errors
     assert f"continues from the checkpoint of step {int(older.name[5:])}" in output
     assert results(folder) == results(whole)
 

@@ -23,7 +23,14 @@ class Marker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def begin(folder: Path, candidates: Sequence[int]) -> int:
-    """Record a restart, before anything is loaded, and say from which step. For rank 0; not collective.
+    """Choose and record. For rank 0; not collective. See `choose` and `record`."""
+    step = choose(folder, candidates)
+    record(folder, candidates, step)
+    return step
+
+
+def choose(folder: Path, candidates: Sequence[int]) -> int:
+    """From which step to restart. For rank 0; not collective.
 
     Args:
         candidates: steps of the checkpoints that there are, the newest first; at least one.
@@ -33,7 +40,7 @@ def begin(folder: Path, candidates: Sequence[int]) -> int:
 
     Raises:
         NoCheckpointError: it is the fourth.
-        OSError: the marker cannot be read or written.
+        OSError: the marker cannot be read.
     """
     tried = _tried(folder, candidates)
     if len(tried) >= ALL:
@@ -42,10 +49,14 @@ def begin(folder: Path, candidates: Sequence[int]) -> int:
             f"checkpoint was there. Find out why from what they said. Then try one by hand "
             f"(--restart {step_folder(folder, candidates[0])}), or begin anew (--restart none)"
         )
-    step = candidates[1] if len(tried) >= SAME and len(candidates) > 1 else candidates[0]
-    # It has to be on the disk before the load begins, which may take the machine down.
-    write_record(folder / NAME, {"tried": [*tried, step], "present": list(candidates)})
-    return step
+    return candidates[1] if len(tried) >= SAME and len(candidates) > 1 else candidates[0]
+
+
+def record(folder: Path, candidates: Sequence[int], step: int) -> None:
+    """Count a restart from a step: before its load begins, which may take the machine down. For rank 0; not collective.
+    Raises OSError."""
+    tried = [*_tried(folder, candidates), step]
+    write_record(folder / NAME, {"tried": tried, "present": list(candidates)})
 
 
 def clear(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time as clock
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,10 @@ class Checkpoints:
     # -- reading ------------------------------------------------------------------------------------------------
 
     def restore(
-        self, *fields: Field | Mapping[str, Field], path: str | os.PathLike[str] | None = None
+        self,
+        *fields: Field | Mapping[str, Field],
+        path: str | os.PathLike[str] | None = None,
+        check: Callable[[dict[str, Any]], None] = lambda attributes: None,
     ) -> Restored | None:
         """Set fields, and the grid's time, from the newest checkpoint that verifies. Collective.
 
@@ -144,6 +147,8 @@ class Checkpoints:
             fields: as they were saved; not all of them need to be named.
             path: one checkpoint to take, or a folder of which to take the newest that verifies. It is read and left as
                 it is, so that also somebody else's can be named.
+            check: looks at the attributes before anything is loaded, and raises an error, the same on every rank, to
+                refuse the checkpoint.
 
         Returns:
             What was restored; None where the folder has no checkpoints. The fields are unchanged then.
@@ -159,7 +164,7 @@ class Checkpoints:
         self.wait()
         if path is None:
             self._session.take()
-        restored = choose_and_read(self._session, arrays, None if path is None else Path(path))
+        restored = choose_and_read(self._session, arrays, None if path is None else Path(path), check)
         if restored:
             self._session.continue_from(restored)
         return restored

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from hpcframe.checkpoint.layout import ALIGNMENT, allocate, attach_coordinates, describe
+from hpcframe.checkpoint.layout import ALIGNMENT, allocate, attach_coordinates, create_dataset, describe
 from hpcframe.checkpoint.sparse import SparseFile
 from hpcframe.checkpoint.tiles import Tiling, tile_shape
 from hpcframe.grid.decomposition import Axes, cuts
@@ -152,19 +153,29 @@ def _entrance(
     with h5py.File(memory, "w", libver=FORMAT) as file:
         _describe(file, arrays, step, time)
         for name, field in arrays.items():
-            dataset = file.create_virtual_dataset(name, _virtual(name, field, places[name], names))
-            attach_coordinates(file, dataset, field)
+            properties = _virtual(name, places[name], names)
+            attach_coordinates(file, create_dataset(file, name, field.dtype, field.shape, properties), field)
     return memory
 
 
-def _virtual(name: str, field: Field, places: Places, names: list[str]) -> h5py.VirtualLayout:
+def _virtual(name: str, places: Places, names: list[str]) -> Any:
+    """The properties of a dataset whose planes are in the datasets of that name in several files."""
     tiling, axis = places.tiling, places.components
-    layout = h5py.VirtualLayout(tiling.shape, field.dtype)
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.VIRTUAL)
     for file, first, last in zip(names, places.rows[:-1], places.rows[1:], strict=True):
-        if first == last:
-            continue
-        begin, end = first * tiling.tile[axis], min(last * tiling.tile[axis], tiling.shape[axis])
-        part = h5py.VirtualSource(file, name, _part_shape(tiling, axis, first, last), field.dtype)
-        before = (slice(None),) * axis
-        layout[(*before, slice(begin, end))] = part[(*before, slice(0, end - begin))]
-    return layout
+        if first < last:
+            begin, end = first * tiling.tile[axis], min(last * tiling.tile[axis], tiling.shape[axis])
+            here = _planes(tiling.shape, axis, begin, end)
+            there = _planes(_part_shape(tiling, axis, first, last), axis, 0, end - begin)
+            properties.set_virtual(here, file.encode(), name.encode(), there)
+    return properties
+
+
+def _planes(shape: Axes, axis: int, begin: int, end: int) -> Any:
+    """Some planes of an array, as HDF5 selects them."""
+    space = h5py.h5s.create_simple(shape)
+    start, count = [0] * len(shape), list(shape)
+    start[axis], count[axis] = begin, end - begin
+    space.select_hyperslab(tuple(start), tuple(count))
+    return space

@@ -98,6 +98,11 @@ def allocate(
         properties.set_layout(h5py.h5d.CONTIGUOUS)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return create_dataset(file, name, dtype, shape, properties)
+
+
+def create_dataset(file: h5py.File, name: str, dtype: np.dtype, shape: Sequence[int], properties: Any) -> h5py.Dataset:
+    """Make a dataset by low-level properties. Not collective."""
     properties.set_obj_track_times(False)  # the same bytes whenever the file is made
     kind, space = h5py.h5t.py_create(dtype, logical=True), h5py.h5s.create_simple(tuple(shape))
     return h5py.Dataset(h5py.h5d.create(file.id, name.encode(), kind, space, properties))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,9 @@ class Restored:
     refused: list[str] = field(default_factory=list)
 
 
-def choose_and_read(session: Session, arrays: Mapping[str, Field], path: Path | None) -> Restored | None:
+def choose_and_read(
+    session: Session, arrays: Mapping[str, Field], path: Path | None, check: Callable[[dict[str, Any]], None]
+) -> Restored | None:
     """Set fields from the newest checkpoint that verifies. Collective. See `hf.Checkpoints.restore`."""
     comm = session.grid.comm
     candidates: list[Path] = []
@@ -55,6 +57,9 @@ def choose_and_read(session: Session, arrays: Mapping[str, Field], path: Path | 
         manifest, reason = _read_manifest(session, candidate)
         if manifest:
             check_fits(manifest, arrays, candidate)
+            check(manifest.attributes)
+            if path is None:
+                _count_attempt(session, manifest.step)
             reason = read_fields(candidate, manifest, arrays)
             if not reason:
                 session.grid.time = manifest.time
@@ -77,9 +82,17 @@ def _candidates(folder: Path, path: Path | None) -> list[Path]:
     steps = steps_in(folder)
     if not steps:
         return []
-    first = attempts.begin(folder, list(steps))
+    first = attempts.choose(folder, list(steps))
     order = sorted(steps, key=lambda step: (step > first, -step))  # it, the older ones, what was passed over
     return [steps[step] for step in order]
+
+
+def _count_attempt(session: Session, step: int) -> None:
+    """On the disk before anything is loaded; what was refused before does not count. Collective."""
+    with collectively(session.grid.comm, "counting the restart"), explained(session.folder):
+        if session.grid.rank == 0 and not session.counted:
+            attempts.record(session.folder, list(steps_in(session.folder)), step)
+            session.counted = True
 
 
 def _given(path: Path) -> list[Path]:

@@ -36,6 +36,7 @@ class Session:
         lease: on rank 0 the right to write here; None elsewhere.
         driver: the one that writes; `driver_choice` says why.
         notices: lines on what was set up, on rank 0.
+        counted: whether this incarnation's restart is among the attempts; known on rank 0.
         restored: the step in the folder that this run goes on from; None where it goes on from none.
     """
 
@@ -45,6 +46,7 @@ class Session:
         self.lease: Lease | None = None
         self.notices: list[str] = []
         self.restored: int | None = None
+        self.counted = False
         self._begun = False
         self._layouts: dict[tuple[object, ...], Layout] = {}
         crc32c.ready(grid.shared.node)

@@ -80,13 +80,10 @@ class Checkpointing:
         if how == "none" or (how == "auto" and not there):
             return None
         path = None if how == "auto" else Path(how)
-        restored = self.checkpoints.restore(self.model.checkpointed, path=path)
+        check = self._check_made_by_a_run if path else self._refuse_another
+        restored = self.checkpoints.restore(self.model.checkpointed, path=path, check=check)
         if restored is None:
             return None
-        if not {"dt", "numbers", "simulation"} <= restored.attributes.keys():
-            raise InputError(f"{restored.path} was not made by `hpcframe.run`; restore it by `hf.Checkpoints`")
-        if path is None:
-            self._refuse_another(restored)
         self._latest_step = restored.step if restored.path.parent.resolve() == self.folder.resolve() else None
         with collectively(self.comm, "reading the history of interruptions"):
             if self.comm.rank == 0 and self.folder.is_dir():
@@ -99,16 +96,21 @@ class Checkpointing:
         for line in filter(None, lines if self.comm.rank == 0 else []):
             print(f"hpcframe: {line}", file=sys.stderr, flush=True)
 
-    def _refuse_another(self, restored: Restored) -> None:
+    def _check_made_by_a_run(self, attributes: dict[str, Any]) -> None:
+        if not {"dt", "numbers", "simulation"} <= attributes.keys():
+            raise InputError("that checkpoint was not made by `hpcframe.run`; restore it by `hf.Checkpoints`")
+
+    def _refuse_another(self, attributes: dict[str, Any]) -> None:
         """The same bits as without the interruption are those of the same simulation."""
-        before = restored.attributes.get("simulation", {})
+        self._check_made_by_a_run(attributes)
+        before = attributes["simulation"]
         changed = [key for key in sorted({*before, *self._identity}) if before.get(key) != self._identity.get(key)]
         if changed:
             key = changed[0]
             raise InputError(
-                f"{restored.path} is of another simulation: {key} was {before.get(key, 'not given')} and is "
+                f"{self.folder} is of another simulation: {key} was {before.get(key, 'not given')} and is "
                 f"{self._identity.get(key, 'not given')} now. To begin anew: --restart none (the checkpoints are set "
-                f"aside). To go on from it all the same: --restart {restored.path}"
+                f"aside). To go on from it all the same: --restart {self.folder}"
             )
 
     # -- when ---------------------------------------------------------------------------------------------------
@@ -166,8 +168,8 @@ class Checkpointing:
 
     def _tell_notices(self) -> None:
         notices = self.checkpoints.notices
-        self._tell(notices)
-        notices.clear()
+        while notices:
+            self._tell([notices.pop(0)])
 
     def _note_rate(self) -> None:
         if self.checkpoints.seconds.durable:
