@@ -4,6 +4,7 @@ An unmarked test is serial. A test marked `@pytest.mark.mpi` runs on every rank,
 `python -m hpcframe.launch.local -n 3 -- python -m pytest --with-mpi -m mpi`, as `scripts/test` does.
 """
 
+import ctypes
 import faulthandler
 import os
 import signal
@@ -38,6 +39,26 @@ def pytest_configure(config: pytest.Config) -> None:
     # The launcher interrupts ranks by this signal: before it ends a rank that hangs, show where it hangs.
     faulthandler.register(signal.SIGUSR1, file=stderr, chain=True)
     config.pluginmanager.register(RankReport(rank, stderr))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if not item.config.getoption("--with-mpi"):
+        forget_singleton()
+
+
+def forget_singleton() -> None:
+    """Take back what MPI put into the environment of this process, when a serial test started it without a launcher.
+
+    A launcher that a later test starts would take itself for a rank. Python does not know of these variables.
+    """
+    names, index = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ"), 0
+    known = []
+    while names[index]:
+        known.append(names[index].partition(b"=")[0])
+        index += 1
+    for name in known:
+        if name not in os.environb:
+            os.unsetenv(name)
 
 
 def _rank(config: pytest.Config) -> int:

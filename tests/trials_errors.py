@@ -9,6 +9,7 @@ at what all ranks say and at what is on the disk, and goes on in the same proces
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import random
 import shutil
@@ -152,7 +153,8 @@ def plan(run: Run, base: Path, chance: random.Random, given: argparse.Namespace,
     if key not in known:
         known[key] = calls_of(run, base / "counted", during, options)
     action = chance.choice(ACTIONS)
-    calls = {key: n for key, n in known[key].items() if action not in SILENT or key[0].endswith("write")}
+    calls = {at: n for at, n in known[key].items() if action not in SILENT or at[0].endswith("write")}
+    calls = {at: n for at, n in calls.items() if at[0] not in given.spare}
     name = chance.choice(sorted({name for name, _ in calls}))
     rank = chance.choice(sorted(rank for call, rank in calls if call == name))
     nth = chance.randint(1, calls[name, rank])
@@ -239,16 +241,24 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0, help="number of the first trial: to repeat one")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--spare", nargs="*", default=[], metavar="CALL", help="calls that are not hurt")
+    parser.add_argument("--patience", type=float, default=60.0, help="s: a trial that takes longer hangs")
     parser.add_argument("--driver", default="direct")
     parser.add_argument("--asynchronous", action="store_true")
     given = parser.parse_args()
     run, known = Run(MPI.COMM_WORLD), {}
-    for number in range(given.trials):
+    for number in range(given.first, given.first + given.trials):
         chance = random.Random(f"{given.seed} {number}")
         folder = given.folder / f"trial-{number}"
-        finding = trial(run, folder, plan(run, given.folder, chance, given, known))
+        drawn = plan(run, given.folder, chance, given, known)
+        faulthandler.dump_traceback_later(given.patience, exit=True)
+        if run.comm.rank == 0:
+            print(json.dumps({"trial": number, "plan": asdict(drawn)}), file=sys.stderr, flush=True)
+        finding = trial(run, folder, drawn)
         run.comm.Barrier()
+        faulthandler.cancel_dump_traceback_later()
         if run.comm.rank == 0:
             print(json.dumps({"trial": number, **asdict(finding)}), flush=True)
             if not finding.wrong:
