@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from hpcframe.errors import HpcframeError, InputError
 
 BYTES_A_CALL = 2**30  # Linux writes no more than 2 GiB in one call, and some file systems fail before
@@ -49,6 +52,17 @@ def write_at(file: int, data: memoryview, position: int) -> None:
     while data:
         written = os.pwrite(file, data[:BYTES_A_CALL], position)
         data, position = data[written:], position + written
+
+
+def read_at(file: int, into: npt.NDArray[np.uint8], offset: int) -> int:
+    """Fill `into` from a position of an open file; how many bytes there were. Not collective. Raises OSError."""
+    view, done = into.data, 0
+    while done < len(view):
+        count = os.preadv(file, [view[done : done + BYTES_A_CALL]], offset + done)
+        if count == 0:
+            break
+        done += count
+    return done
 
 
 def partial_name(path: Path) -> Path:

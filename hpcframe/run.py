@@ -91,7 +91,7 @@ def _run(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[int, Pictur
         if world.rank == 0:
             _announce(run)
         run.execute(interruptions)
-        return _conclude(run)
+        return _conclude(run, options.restart)
     finally:
         interruptions.close()
 
@@ -120,7 +120,7 @@ def _announce(run: Run) -> None:
         print(f"continues from the checkpoint of step {run.first_step} (--restart none begins anew)", flush=True)
 
 
-def _conclude(run: Run) -> tuple[int, Picture | None]:
+def _conclude(run: Run, restart: str) -> tuple[int, Picture | None]:
     """Write the summary, and say where everything is."""
     from hpcframe.grid.agreement import collectively
     from hpcframe.simulation.results import describe, summarise
@@ -135,7 +135,8 @@ def _conclude(run: Run) -> tuple[int, Picture | None]:
         print(f"  result   {run.output.latest}")
         print(f"  summary  {run.directory / 'summary.json'}", flush=True)
         if run.is_interrupted:
-            print(f"  {run.not_kept or f'checkpoint of step {run.step} kept: the same command continues from it'}")
+            how = "the same command" if restart == "auto" else "this command without --restart"
+            print(f"  {run.not_kept or f'checkpoint of step {run.step} kept: {how} continues from it'}")
     assert run.output.latest is not None  # the last step is always written
     picture = (run.output.latest, run.directory / "result.png", run.chosen_fields()[0].name)
     kept = run.checkpointing.latest_step is not None

@@ -172,9 +172,11 @@ def prepare() -> None:
 
 
 @functools.cache
-def calls_of(setting: Setting) -> Counter[tuple[str, int]]:
-    """How often each rank makes each call on checkpoints, in a whole job."""
+def calls_of(setting: Setting, begun: int) -> Counter[tuple[str, int]]:
+    """How often each rank makes each call on checkpoints, in a job that goes on from a step."""
     folder = _new_folder(Path(os.environ.get("TMPDIR", "/tmp")), "calls")
+    if begun:
+        run_job(folder, setting, until=begun)
     log = folder / "calls"
     program = [sys.executable, trials_job.__file__, str(folder), *setting.options()]
     settings = [f"{key}={value}" for key, value in faults.environment(f"path=/checkpoints,log={log}").items()]
@@ -185,10 +187,10 @@ def calls_of(setting: Setting) -> Counter[tuple[str, int]]:
     return counted
 
 
-def random_fault(chance: random.Random, setting: Setting, kinds: tuple[str, ...]) -> Fault:
+def random_fault(chance: random.Random, setting: Setting, kinds: tuple[str, ...], begun: int) -> Fault:
     """A fault at a call that the job makes, of a kind of call that is drawn first: rare calls are hurt as often."""
     action = chance.choice(kinds)
-    calls = calls_of(setting)
+    calls = calls_of(setting, begun)
     names = sorted({call for call, _ in calls if action not in WRITES or call in ("pwrite", "write")})
     call = chance.choice(names)
     rank = chance.choice(sorted(rank for name, rank in calls if name == call))
@@ -198,8 +200,11 @@ def random_fault(chance: random.Random, setting: Setting, kinds: tuple[str, ...]
 
 def fault_trial(base: Path, chance: random.Random, first: Setting, second: Setting, kinds: tuple[str, ...]) -> Outcome:
     """Hurt a job by a random fault, and start it again without."""
-    fault = random_fault(chance, first, kinds)
+    begun = chance.choice((0, 0, 3))  # steps of a job before, so that the hurt one has something to load
+    fault = random_fault(chance, first, kinds, begun)
     folder = _new_folder(base, "trial")
+    if begun and run_job(folder, first, until=begun) != 0:
+        raise RuntimeError((folder / "log").read_text())
     code = run_job(folder, first, fault)
     details = f"{fault} -> {code}"
     if code is None and fault.action != "stop":
@@ -222,6 +227,9 @@ def _restart(folder: Path, kind: str, first: Setting, second: Setting, details: 
     """Start a hurt job again, and judge."""
     outcome = Outcome(kind, first.driver, "recovered", details=details, settings=[first, second])
     finished = (folder / "final.npy").exists()
+    if finished and not _is_right(folder):
+        outcome.verdict = "wrong"
+        return outcome
     (folder / "final.npy").unlink(missing_ok=True)
     code = run_job(folder, second)
     if code is None:
@@ -230,7 +238,7 @@ def _restart(folder: Path, kind: str, first: Setting, second: Setting, details: 
         outcome.verdict = "refused"
     elif code != 0 or not (folder / "final.npy").exists():
         outcome.verdict, outcome.details = "lost", f"{details}: exit code {code}: {_last_line(folder)}"
-    elif not (np.load(folder / "final.npy") == trials_job.expected(STEPS)).all():
+    elif not _is_right(folder):
         outcome.verdict = "wrong"
     else:
         outcome.lost = max([0, *good]) - int((folder / "restored").read_text())
@@ -238,6 +246,10 @@ def _restart(folder: Path, kind: str, first: Setting, second: Setting, details: 
     if outcome.verdict in ("recovered", "refused"):
         shutil.rmtree(folder)
     return outcome
+
+
+def _is_right(folder: Path) -> bool:
+    return bool((np.load(folder / "final.npy") == trials_job.expected(STEPS)).all())
 
 
 def good_steps(folder: Path) -> list[int]:

@@ -8,6 +8,7 @@ from the application.
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import sys
 import threading
@@ -20,7 +21,7 @@ from hpcframe.errors import RemoteError
 from hpcframe.files import write_text
 
 PARTS = "parts"  # the folder of the parts, gone when the checkpoint is complete
-LOOK_EVERY = 0.02  # s, for parts
+LOOK_EVERY, LOOK_LATER = 0.005, 0.5  # s between two looks for parts: at first, and in the end
 PATIENCE_AT_EXIT = 60.0  # s that a program which ends waits for what is being written
 
 
@@ -80,14 +81,13 @@ class BackgroundWriter(threading.Thread):
         Raises:
             RemoteError: it was abandoned.
         """
-        missing, parts = set(range(1, ranks)), []
+        missing, parts, pause = {f"{rank}.json" for rank in range(1, ranks)}, [], LOOK_EVERY
         while missing:
-            for rank in sorted(missing):
-                path = folder / PARTS / f"{rank}.json"
-                if path.exists():
-                    parts.append(Part.from_json(path.read_text(encoding="utf-8")))
-                    missing.remove(rank)
-            if missing and self._abandoned.wait(LOOK_EVERY):
+            for name in missing.intersection(os.listdir(folder / PARTS)):
+                parts.append(Part.from_json((folder / PARTS / name).read_text(encoding="utf-8")))
+                missing.remove(name)
+            pause = min(2 * pause, LOOK_LATER)
+            if missing and self._abandoned.wait(pause):
                 raise RemoteError(f"the checkpoint of step {self.draft.step} was given up, since another rank failed")
         shutil.rmtree(folder / PARTS)
         return parts

@@ -180,6 +180,7 @@ class Checkpoints:
         self._opened(named(fields))
         assert self._session is not None
         self._session.take()
+        self._session.continue_from_none()
         with collectively(self._session.grid.comm, "setting former checkpoints aside"), explained(self.directory):
             if self._session.grid.rank == 0:
                 self._session.begin()
@@ -189,7 +190,8 @@ class Checkpoints:
         self.wait()
         if self._session and self._session.token:
             with collectively(self._session.grid.comm, "completing the run"), explained(self.directory):
-                if self._session.grid.rank == 0:
+                if self._session.lease:
+                    self._session.lease.check()
                     attempts.clear(self.directory)
 
     def _opened(self, arrays: Mapping[str, Field]) -> Writer:

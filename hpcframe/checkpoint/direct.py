@@ -18,7 +18,7 @@ from mpi4py import MPI
 from hpcframe.checkpoint.container import Layout, Places
 from hpcframe.checkpoint.crc32c import crc32c
 from hpcframe.checkpoint.redistribution import exchange_of
-from hpcframe.files import explained, write_at
+from hpcframe.files import explained, read_at, write_at
 from hpcframe.grid.decomposition import Axes
 from hpcframe.grid.field import Field
 
@@ -64,9 +64,9 @@ class TileFiles:
 
     def is_right(self) -> bool:
         """Whether what was written reads back: from the disk, where the system lets go of its copy. Not collective."""
-        for descriptor in self._open.values():
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         try:
+            for descriptor in self._open.values():
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             return all(
                 self._is_right(self.layout.places[name], place, checksum)
                 for name, checksums in self.checksums.items()
@@ -77,7 +77,8 @@ class TileFiles:
 
     def _is_right(self, places: Places, place: Axes, checksum: int) -> bool:
         file = self._descriptor(places.file_of(place))
-        return crc32c(os.pread(file, places.tile_bytes, int(places.offsets[place]))) == checksum
+        tile = np.empty(places.tile_bytes, np.uint8)
+        return read_at(file, tile, int(places.offsets[place])) == tile.size and crc32c(tile) == checksum
 
     def close(self) -> None:
         while self._open:

@@ -49,17 +49,16 @@ class Part:
 
     checksums: Checksums
     verified: tuple[int, ...] = ()  # steps whose tiles of this rank were read back and found right
-    wrong: tuple[int, ...] = ()  # steps of which a tile was not what had been written
 
     def to_json(self) -> str:
         tiles = {name: [[*place, crc] for place, crc in found.items()] for name, found in self.checksums.items()}
-        return json.dumps({"tiles": tiles, "verified": self.verified, "wrong": self.wrong})
+        return json.dumps({"tiles": tiles, "verified": self.verified})
 
     @staticmethod
     def from_json(text: str) -> Part:
         table = json.loads(text)
         tiles = {name: {tuple(entry[:-1]): entry[-1] for entry in found} for name, found in table["tiles"].items()}
-        return Part(tiles, tuple(table["verified"]), tuple(table["wrong"]))
+        return Part(tiles, tuple(table["verified"]))
 
 
 def names_of(folder: Path, step: int, token: str) -> tuple[Path, Path]:

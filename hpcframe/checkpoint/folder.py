@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from hpcframe.checkpoint.manifest import NAME
@@ -66,7 +67,12 @@ def publish(partial: Path, final: Path, manifest: str) -> list[str]:
     if final.exists():
         replaced = hidden(final, "replaced")
         final.rename(replaced)
-    partial.rename(final)
+    try:
+        partial.rename(final)
+    except OSError:
+        if replaced:
+            replaced.rename(final)
+        raise
     sync(final.parent)
     return _delete(replaced) if replaced else []
 
@@ -84,8 +90,9 @@ def set_aside(path: Path, reason: str) -> Path:
     while aside.exists():
         aside = path.with_name(f"{path.name}.{secrets.token_hex(2)}.bad")
     path.rename(aside)
-    (aside / REASON).write_text(reason + "\n", encoding="utf-8")
     sync(path.parent)
+    with suppress(OSError):  # on a full disk, say, the name has to tell enough
+        (aside / REASON).write_text(reason + "\n", encoding="utf-8")
     return aside
 
 

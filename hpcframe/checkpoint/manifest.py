@@ -26,6 +26,10 @@ class BadCheckpointError(Exception):
     """Why a checkpoint cannot be used. It stays within hpcframe, which then takes the next older one."""
 
 
+class UnreadableError(BadCheckpointError):
+    """It may be right, but cannot be read here and now: a permission, too many open files."""
+
+
 class Extent(msgspec.Struct, frozen=True, array_like=True):
     """Bytes of a file, with the CRC32C of them."""
 

@@ -29,6 +29,7 @@ class Restored:
         attributes: those that were saved.
         path: the folder of the checkpoint.
         run: the same for all incarnations of a run.
+        whole: all of its fields were restored.
         refused: checkpoints that could not be used, with the reasons.
     """
 
@@ -37,6 +38,7 @@ class Restored:
     attributes: dict[str, Any]
     path: Path
     run: str
+    whole: bool
     refused: list[str] = field(default_factory=list)
 
 
@@ -66,7 +68,10 @@ def choose_and_read(
                 if path is None:
                     _set_aside(session, bad)
                 refused = [f"{folder.name}: {why}" for folder, why in bad.items()]
-                return Restored(manifest.step, manifest.time, manifest.attributes, candidate, manifest.run, refused)
+                whole = arrays.keys() == {record.name for record in manifest.arrays}
+                return Restored(
+                    manifest.step, manifest.time, manifest.attributes, candidate, manifest.run, whole, refused
+                )
         bad[candidate] = reason
     reasons = "; ".join(f"{folder.name}: {why}" for folder, why in bad.items())
     raise NoCheckpointError(

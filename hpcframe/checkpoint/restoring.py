@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from mpi4py import MPI
 
-from hpcframe.checkpoint.manifest import ArrayRecord, BadCheckpointError, Manifest
+from hpcframe.checkpoint.manifest import ArrayRecord, BadCheckpointError, Manifest, UnreadableError
 from hpcframe.checkpoint.redistribution import TileExchange, exchange_of
 from hpcframe.checkpoint.verify import VerifyingReader, reading
-from hpcframe.errors import InputError, nearest
+from hpcframe.errors import HpcframeError, InputError, nearest
 from hpcframe.grid.field import Field
+
+Wrong = BadCheckpointError | None  # with a tile: what, or nothing
 
 
 def check_fits(manifest: Manifest, arrays: Mapping[str, Field], where: Path) -> None:
@@ -50,56 +52,61 @@ def read_fields(folder: Path, manifest: Manifest, arrays: Mapping[str, Field]) -
 
     Returns:
         "" or why the checkpoint is bad, the same on every rank. The fields are then not to be used.
+
+    Raises:
+        HpcframeError: on every rank, where one cannot read it, which says nothing about the checkpoint.
     """
     comm = next(iter(arrays.values())).grid.comm
     records = {record.name: record for record in manifest.arrays}
     with reading(folder, manifest) as reader:
         for name, field in arrays.items():
-            reason = _agreed(comm, _read_field(reader, records[name], field))
+            error = _agreed(comm, _read_field(reader, records[name], field))
             field.written()
-            if reason:
-                return reason
+            if isinstance(error, UnreadableError):
+                raise HpcframeError(f"{folder}: {error}; see to it that all ranks can read it, and start again")
+            if error:
+                return str(error)
     return ""
 
 
-def _agreed(comm: MPI.Intracomm, reason: str) -> str:
-    """The reason of the first rank that has one."""
-    first = comm.allreduce(comm.rank if reason else comm.size, MPI.MIN)
-    return comm.bcast(reason, first) if first < comm.size else ""
+def _agreed(comm: MPI.Intracomm, error: Wrong) -> Wrong:
+    """The error of the first rank that has one."""
+    first = comm.allreduce(comm.rank if error else comm.size, MPI.MIN)
+    return comm.bcast(error, first) if first < comm.size else None
 
 
-def _read_field(reader: VerifyingReader, record: ArrayRecord, field: Field) -> str:
+def _read_field(reader: VerifyingReader, record: ArrayRecord, field: Field) -> Wrong:
     """Collective: whatever is wrong with a tile, its pieces are sent to those who wait for them."""
     exchange = exchange_of(field, record.tile)
     shared = np.empty((len(exchange.deal.shared), *record.tile), field.dtype)
-    reasons = [_read_shared(reader, record, exchange, shared)]
+    error = _read_shared(reader, record, exchange, shared)
     requests = exchange.start_spreading(field, shared)
-    if not reasons[0]:
-        reasons.append(_read_whole(reader, record, exchange, field))
+    if error is None:
+        error = _read_whole(reader, record, exchange, field)
         for place, tile in zip(exchange.deal.shared, shared, strict=True):
             exchange.from_tile(field, place, tile)
     MPI.Request.Waitall(requests)
-    return next(filter(None, reasons), "")
+    return error
 
 
-def _read_shared(reader: VerifyingReader, record: ArrayRecord, exchange: TileExchange, shared: np.ndarray) -> str:
+def _read_shared(reader: VerifyingReader, record: ArrayRecord, exchange: TileExchange, shared: np.ndarray) -> Wrong:
     try:
         for place, tile in zip(exchange.deal.shared, shared, strict=True):
             _read_tile(reader, record, exchange, place, tile)
     except BadCheckpointError as error:
-        return str(error)
-    return ""
+        return error
+    return None
 
 
-def _read_whole(reader: VerifyingReader, record: ArrayRecord, exchange: TileExchange, field: Field) -> str:
+def _read_whole(reader: VerifyingReader, record: ArrayRecord, exchange: TileExchange, field: Field) -> Wrong:
     tile = np.empty(record.tile, field.dtype)  # stays in the cache from read to checksum to copy
     try:
         for place in exchange.deal.whole:
             _read_tile(reader, record, exchange, place, tile)
             exchange.from_tile(field, place, tile)
     except BadCheckpointError as error:
-        return str(error)
-    return ""
+        return error
+    return None
 
 
 def _read_tile(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hpcframe.checkpoint import crc32c, mpio
 from hpcframe.checkpoint.container import Layout, lay_out_tiles
-from hpcframe.checkpoint.folder import clean, set_aside, steps_in
+from hpcframe.checkpoint.folder import clean, set_aside, steps_in, sync
 from hpcframe.checkpoint.lease import Lease
 from hpcframe.checkpoint.options import Options
 from hpcframe.checkpoint.redistribution import exchange_of
@@ -37,6 +37,7 @@ class Session:
         driver: the one that writes; `driver_choice` says why.
         notices: lines on what was set up, on rank 0.
         counted: whether this incarnation's restart is among the attempts; known on rank 0.
+        verified: the step that it went on from, where all of its tiles were read and right.
         restored: the step in the folder that this run goes on from; None where it goes on from none.
     """
 
@@ -46,6 +47,7 @@ class Session:
         self.lease: Lease | None = None
         self.notices: list[str] = []
         self.restored: int | None = None
+        self.verified: set[int] = set()
         self.counted = False
         self._begun = False
         self._layouts: dict[tuple[object, ...], Layout] = {}
@@ -69,6 +71,7 @@ class Session:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self.lease = Lease.take(self.folder, os.environ)
                 self.notices += clean(self.folder)
+                sync(self.folder.parent)
         self.token = self.grid.comm.bcast(secrets.token_hex(6))
         self.run = self.run or self.token
 
@@ -92,15 +95,15 @@ class Session:
 
     def continue_from(self, restored: Restored) -> None:
         """This run is the one that wrote a checkpoint. Not collective; the same on every rank."""
-        self.run = restored.run
         here = restored.path.resolve().parent == self.folder.resolve()
+        self.run = restored.run if here else self.token
         self.restored = restored.step if here else None
+        self.verified = {restored.step} if here and restored.whole else set()
         self._begun = False
 
-    @property
-    def verified(self) -> set[int]:
-        """The step that this run went on from: all of its tiles were read and right."""
-        return set() if self.restored is None else {self.restored}
+    def continue_from_none(self) -> None:
+        """This run is another one than that which wrote what is here. Not collective; the same on every rank."""
+        self.run, self.restored, self.verified, self._begun = self.token, None, set(), False
 
     def begin(self) -> None:
         """Before the first checkpoint: what is in the folder and no past of this run makes place. For rank 0; not

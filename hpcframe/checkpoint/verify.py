@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,16 @@ import numpy.typing as npt
 
 from hpcframe.checkpoint.crc32c import crc32c
 from hpcframe.checkpoint.folder import STEP
-from hpcframe.checkpoint.manifest import NAME, BadCheckpointError, Extent, Manifest, check_extents, decode
+from hpcframe.checkpoint.manifest import (
+    NAME,
+    BadCheckpointError,
+    Extent,
+    Manifest,
+    UnreadableError,
+    check_extents,
+    decode,
+)
+from hpcframe.files import read_at
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -58,12 +68,14 @@ class VerifyingReader:
 
         Raises:
             BadCheckpointError: it is not what was written; `what` says what it is.
+            UnreadableError: this process cannot read it, which says nothing about it.
         """
         name = self.manifest.files[extent.file].name
         try:
-            count = _read_at(self._descriptor(extent.file), into, extent.offset)
+            count = read_at(self._descriptor(extent.file), into, extent.offset)
         except OSError as error:
-            raise BadCheckpointError(f"{what} in {name} cannot be read: {error}") from error
+            kind = BadCheckpointError if error.errno in (errno.EIO, errno.ENOENT) else UnreadableError
+            raise kind(f"{what} in {name} cannot be read: {error}") from error
         if count != extent.length or crc32c(into) != extent.checksum:
             raise BadCheckpointError(
                 f"{what} in {name}, bytes {extent.offset} to {extent.offset + extent.length}, is "
@@ -87,16 +99,6 @@ def reading(folder: Path, manifest: Manifest) -> Iterator[VerifyingReader]:
         yield reader
     finally:
         reader.close()
-
-
-def _read_at(file: int, into: npt.NDArray[np.uint8], offset: int) -> int:
-    view, done = into.data, 0
-    while done < len(view):
-        count = os.preadv(file, [view[done : done + 2**30]], offset + done)
-        if count == 0:
-            break
-        done += count
-    return done
 
 
 def extents_of(manifest: Manifest) -> list[tuple[str, Extent]]:

@@ -21,7 +21,7 @@ from hpcframe.checkpoint.redistribution import exchange_of
 from hpcframe.checkpoint.retention import to_remove
 from hpcframe.checkpoint.session import Session, bytes_of
 from hpcframe.checkpoint.tiles import TiledArray
-from hpcframe.errors import InputError
+from hpcframe.errors import HpcframeError, InputError
 from hpcframe.files import explained
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.field import Field
@@ -29,6 +29,10 @@ from hpcframe.grid.memory import available_bytes
 
 Container = tuple[list[Any], list[Any]]  # records of the files, and of all in them that is no tile
 SPARE = 1.1  # memory to have, over what a second copy takes
+
+
+class NotAsWrittenError(HpcframeError):
+    """What was read back is not what had been written."""
 
 
 class Writer:
@@ -46,7 +50,6 @@ class Writer:
         self._background: BackgroundWriter | None = None
         self._copies: dict[str, npt.NDArray] = {}  # for asynchronous writing, kept for the next time
         self._verified: tuple[int, ...] = ()  # latest steps whose tiles of this rank were read back and found right
-        self._wrong: tuple[int, ...] = ()
         self._verified_everywhere: set[int] = set()  # known on rank 0
 
     @property
@@ -60,7 +63,7 @@ class Writer:
         self.session.take()
         _check_step(step)
         self._verified = tuple(known for known in self._verified if known != step)
-        self._wrong = tuple(known for known in self._wrong if known != step)
+        self._verified_everywhere.discard(int(step))  # it will be another checkpoint
         background = self.session.options.asynchronous and self._has_memory(arrays)
         draft = self._draft(int(step), arrays, attributes, time)
         try:
@@ -69,8 +72,8 @@ class Writer:
                 self._write_behind(draft)
             else:
                 self._write_now(draft, begun)
-        except Exception:
-            self._give_up(draft)
+        except Exception as error:
+            self._give_up(draft, error)
             raise
 
     def wait(self) -> None:
@@ -89,7 +92,7 @@ class Writer:
                 if worker.error:
                     raise worker.error
         except Exception:
-            self._give_up(worker.draft)
+            self._give_up(worker.draft, worker.error)
             raise
         self.saved, self.durable = worker.draft.step, worker.seconds
 
@@ -133,10 +136,14 @@ class Writer:
             )
         return not short
 
-    def _give_up(self, draft: Draft) -> None:
-        """What is left of a checkpoint that failed is of no use. Where it cannot be removed now, the next run does."""
+    def _give_up(self, draft: Draft, error: Exception | None) -> None:
+        """What is left of a checkpoint that failed is of no use. Where it cannot be removed now, the next run does.
+        Collective."""
+        wrong = self.session.grid.comm.allreduce(int(isinstance(error, NotAsWrittenError)))
         if self.session.grid.rank == 0:
             shutil.rmtree(draft.partial, ignore_errors=True)
+            if wrong and draft.final.exists():
+                set_aside(draft.final, "what was read back was not what had been written")
 
     # -- at once ------------------------------------------------------------------------------------------------
 
@@ -160,10 +167,12 @@ class Writer:
                 if comm.rank == 0:
                     self._commit(draft, parts or [], container)
             self.saved, self.durable = draft.step, clock.perf_counter() - begun
+            with collectively(comm, f"reading {draft.final} back"):
+                self._read_back(draft, files)
             with collectively(comm, "letting old checkpoints go"), explained(self.session.folder):
                 if comm.rank == 0:
-                    self._retain(draft.step, parts or [])
-            self._read_back(draft.step, files)
+                    self._verified_everywhere.add(draft.step)
+                    self._retain(draft.step)
         finally:
             files.close()
 
@@ -226,23 +235,30 @@ class Writer:
                 worker.leave(draft.partial, rank, parts[0])
             worker.done()
             if rank == 0:
-                self._retain(draft.step, parts)
-            self._read_back(draft.step, files)
+                self._verified_everywhere |= set.intersection(*(set(part.verified) for part in parts))
+                self._retain(draft.step)
+            self._read_back(draft, files)
         finally:
             files.close()
 
     # -- the end ------------------------------------------------------------------------------------------------
 
     def _part(self, checksums: Checksums) -> Part:
-        return Part(checksums, self._verified, self._wrong)
+        return Part(checksums, self._verified)
 
-    def _read_back(self, step: int, files: TileFiles) -> None:
-        """Compare what lies on the disk with what was written: the next checkpoint then may take the place of older
-        ones."""
-        if files.is_right():
-            self._verified = (*self._verified[-2:], step)
-        else:
-            self._wrong = (*self._wrong[-2:], step)
+    def _read_back(self, draft: Draft, files: TileFiles) -> None:
+        """Compare what lies on the disk with what was written: only then may it take the place of older ones. Not
+        collective.
+
+        Raises:
+            NotAsWrittenError: it differs.
+        """
+        if not files.is_right():
+            raise NotAsWrittenError(
+                f"{draft.final}: what was read back is not what had been written, so it is set aside: the disk, or the "
+                f"way to it, is faulty. Earlier checkpoints are as they were"
+            )
+        self._verified = (*self._verified[-2:], draft.step)
 
     def _commit(self, draft: Draft, parts: list[Part], container: Container | None) -> None:
         """Complete the checkpoint. For rank 0; not collective."""
@@ -253,16 +269,14 @@ class Writer:
         session.notices += publish(draft.partial, draft.final, manifest)
         attempts.clear(session.folder)
 
-    def _retain(self, step: int, parts: list[Part]) -> None:
+    def _retain(self, step: int) -> None:
         """Let go of what the checkpoint of a step makes superfluous. For rank 0; not collective."""
         session, folder, options = self.session, self.session.folder, self.session.options
-        for wrong in {step for part in parts for step in part.wrong} & steps_in(folder).keys():
-            set_aside(steps_in(folder)[wrong], "a tile that was read back was not what had been written")
-        self._verified_everywhere |= set.intersection(*(set(part.verified) for part in parts)) | session.verified
-        self._verified_everywhere.discard(step)  # a new checkpoint of an old step
+        assert session.lease is not None
+        session.lease.check()  # who has lost the folder removes nothing
         present = steps_in(folder)
-        pinned, verified = set(options.pinned), self._verified_everywhere & present.keys()
-        for old in to_remove(list(present), options.keep, options.keep_every, pinned, verified):
+        verified = (self._verified_everywhere | session.verified) & present.keys()
+        for old in to_remove(list(present), options.keep, options.keep_every, options.pinned, verified):
             try:
                 remove(present[old])
             except OSError as error:  # the new one is safe all the same

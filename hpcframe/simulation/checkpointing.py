@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from hpcframe.checkpoint.checkpoints import Checkpoints
 from hpcframe.checkpoint.deadline import Rates, fits
 from hpcframe.checkpoint.interval import History, expected_waste, optimal_interval
 from hpcframe.checkpoint.restart import Restored
-from hpcframe.errors import InputError
+from hpcframe.errors import HpcframeError, InputError
 from hpcframe.grid.agreement import collectively
 from hpcframe.simulation.configuration import Configuration
 from hpcframe.simulation.model import Model
@@ -21,8 +23,6 @@ FOLDER = "checkpoints"
 MARGIN, UNKNOWN = 10.0, 25.0  # s to stop before the end of a job, besides two checkpoints; and where none is known
 FIRST_AFTER = 60.0  # s until the first checkpoint of interval = "auto", which tells what one costs
 HOUR = 3600.0  # s
-SAME = ("simulation", "grid", "parameters", "initial", "boundary", "time")  # sections that a restart must not change
-FREE = {"simulation": ("directory",), "grid": ("ranks",), "time": ("steps", "end_time")}  # but for these keys
 
 
 class Checkpointing:
@@ -54,7 +54,7 @@ class Checkpointing:
             hints=section.hints,
             collective=section.collective,
         )
-        self._identity = identity(configuration)
+        self._identity = identity(configuration, model.parameters)
         self.rates = Rates()
         self.count, self.blocking, self.durable = 0, 0.0, 0.0
         self.predicted: float | None = None
@@ -162,9 +162,11 @@ class Checkpointing:
             self._keep_history()
 
     def _keep_history(self) -> None:
-        with collectively(self.comm, "keeping the history of interruptions"):
-            if self.comm.rank == 0:
+        if self.comm.rank == 0:
+            try:
                 self.history.write(self.folder, time.monotonic() - self._begun)
+            except HpcframeError as error:  # it serves an estimate only
+                self._tell([str(error)])
 
     def _tell_notices(self) -> None:
         notices = self.checkpoints.notices
@@ -245,11 +247,15 @@ class Checkpointing:
         }
 
 
-def identity(configuration: Configuration) -> dict[str, str]:
-    """The keys of sim.toml that make a simulation what it is, as texts. Not collective."""
-    found = {}
-    for section in SAME:
-        for key, value in configuration.table.get(section, {}).items():
-            if key not in FREE.get(section, ()):
-                found[f"[{section}] {key}"] = repr(value)
-    return found
+def identity(configuration: Configuration, parameters: Any) -> dict[str, str]:
+    """What makes a simulation what it is, as texts by the keys of sim.toml, defaults included. Not collective."""
+    table, grid, time = configuration.table, configuration.grid, configuration.time
+    values = {
+        "[simulation] model": table["simulation"]["model"],
+        **{f"[grid] {key}": list(getattr(grid, key)) for key in ("shape", "extent", "origin")},
+        **{f"[parameters] {key}": value for key, value in msgspec.to_builtins(parameters).items()},
+        **{f"[initial] {key}": value for key, value in table.get("initial", {}).items()},
+        "[boundary]": configuration.boundary,
+        **{f"[time] {key}": getattr(time, key) for key in ("cfl", "dt")},
+    }
+    return {key: repr(value) for key, value in values.items()}

@@ -48,7 +48,7 @@ class Diagnostics:
 
     def _rows(self, header: str, keep: Callable[[int], bool]) -> list[str]:
         """The rows to keep of a table with the same columns: whole lines, each step once."""
-        old = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else [""]
+        old = (self.path.read_text(encoding="utf-8") if self.path.exists() else "").splitlines(keepends=True) or [""]
         if old[0] != header:
             return []
         rows = {line.partition(",")[0]: line for line in old[1:] if line.endswith("\n")}
