@@ -22,13 +22,6 @@ class Marker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     present: list[int]  # steps of the checkpoints that there were
 
 
-def begin(folder: Path, candidates: Sequence[int]) -> int:
-    """Choose and record. For rank 0; not collective. See `choose` and `record`."""
-    step = choose(folder, candidates)
-    record(folder, candidates, step)
-    return step
-
-
 def choose(folder: Path, candidates: Sequence[int]) -> int:
     """From which step to restart. For rank 0; not collective.
 
