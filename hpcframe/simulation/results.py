@@ -103,4 +103,20 @@ def describe(run: Run, summary: dict[str, Any]) -> str:
             f"speed: {speed['GLUP_per_s']:.3g} GLUP/s, {speed['T_eff_GB_per_s']:.3g} GB/s of "
             f"{speed['bandwidth_GB_per_s']:.3g} GB/s measured ({100 * speed['share_of_bandwidth']:.0f} %)"
         )
-    return "\n".join(lines)
+    return "\n".join(lines + _describe_checkpoints(summary["checkpoints"], run.configuration.checkpoint.interval))
+
+
+def _describe_checkpoints(made: dict[str, Any], interval: str) -> list[str]:
+    if not made["count"]:
+        return []
+    lines = [
+        f"checkpoints: {made['count']} of {made['bytes'] / 1e6:.3g} MB, steps waited {made['blocking_seconds']:.3g} s "
+        f"for them ({100 * made['waste_actual']:.2g} % of the run)"
+    ]
+    if interval:
+        hours = made["mean_seconds_between_interruptions"] / 3600
+        lines.append(
+            f"interval: {made['interval_seconds']:.3g} s, the best where an interruption comes every {hours:.3g} h; "
+            f"predicted loss {100 * made['waste_predicted']:.2g} % of the time"
+        )
+    return lines
