@@ -5,6 +5,7 @@ What takes a while to load is imported by the command that needs it.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,6 +75,7 @@ def _explain(configuration: Path, overrides: list[str], ranks: int) -> None:
     from hpcframe.simulation.configuration import load
 
     loaded = load(configuration, overrides)
+    os.environ.setdefault("OMPI_MCA_ess_singleton_isolated", "1")  # or Open MPI 4 starts a daemon, and needs a shell
     from mpi4py import MPI
 
     from hpcframe.simulation.planning import explain
