@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(bool(faults.missing()), reason=faults.missing())
 
 DATA = bytes(range(256)) * 16
 PATIENCE = 60  # s
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 
 # What a checkpoint does, in plain calls: `step` writes a file, syncs and renames it.
 PROGRAM = f"""
@@ -137,7 +138,7 @@ def test_hdf5_meets_the_error_of_the_disk(tmp_path):
     assert "No space left on device" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("variable", ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"])
+@pytest.mark.parametrize("variable", RANKS)
 def test_only_the_rank_that_is_named_is_hurt(tmp_path, variable):
     for rank, code in (("1", -signal.SIGKILL), ("0", 0)):
         done = run(tmp_path, "call=fsync,path=hurt,rank=1,action=kill", "step('hurt')", **{variable: rank})
@@ -175,6 +176,19 @@ def test_killall_takes_the_ranks_of_the_launcher_and_no_others(tmp_path):
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
+
+
+def test_killall_by_a_process_that_no_launcher_started_takes_only_itself(tmp_path):
+    job = PROGRAM + "os.environ['PMIX_RANK'] = '0'\nstep('hurt')"  # as MPI does in a process without a launcher
+    sibling = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    settings = {**os.environ, **faults.environment("call=open,path=hurt/a,action=killall")}
+    for variable in RANKS:
+        settings.pop(variable, None)
+    done = subprocess.run([sys.executable, "-c", job], cwd=tmp_path, env=settings, timeout=PATIENCE)
+    assert done.returncode == -signal.SIGKILL
+    assert sibling.poll() is None
+    sibling.kill()
+    sibling.wait()
 
 
 def test_calls_are_counted_and_noted(tmp_path):

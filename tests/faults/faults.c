@@ -110,7 +110,17 @@ int hpcframe_fault(const char *description) {
 long hpcframe_hurt(void) { return hurt; }
 long hpcframe_seen(void) { return seen; }
 
+static const char *launched_rank(void) {
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
+    for (int i = 0; i < 4; i++)
+        if (getenv(names[i])) return getenv(names[i]);
+    return NULL;
+}
+
+static pid_t launcher; /* of this process, if it began as a rank: MPI later sets those variables in others, too */
+
 __attribute__((constructor)) static void start(void) {
+    if (launched_rank()) launcher = getppid();
     const char *description = getenv("HPCFRAME_TEST_FAULT");
     if (description && hpcframe_fault(description)) {
         fprintf(stderr, "HPCFRAME_TEST_FAULT=%s cannot be understood\n", description);
@@ -120,23 +130,16 @@ __attribute__((constructor)) static void start(void) {
 
 /* -- what happens at a call ------------------------------------------------------------------------------------ */
 
-static const char *launched_rank(void) {
-    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
-    for (int i = 0; i < 4; i++)
-        if (getenv(names[i])) return getenv(names[i]);
-    return NULL;
-}
-
 static long own_rank(void) { return launched_rank() ? atol(launched_rank()) : 0; }
 
 static void kill_itself(void) { syscall(SYS_kill, getpid(), SIGKILL); }
 
-/* The children of the launcher. A process that no launcher of ranks started has no such siblings. */
+/* The other children of the launcher. A process that was not started as a rank, or whose launcher is gone, has none. */
 static void kill_all(void) {
     char command[64], line[32];
     FILE *children = NULL;
-    if (launched_rank()) {
-        snprintf(command, sizeof command, "cat /proc/%d/task/*/children", getppid());
+    if (launcher > 1 && launcher == getppid()) {
+        snprintf(command, sizeof command, "cat /proc/%d/task/*/children", launcher);
         unsetenv("LD_PRELOAD");
         children = popen(command, "r");
     }
