@@ -18,6 +18,7 @@ def make(folder: Path) -> Path:
 
 def environment(path: Path, **variables: str) -> dict[str, str]:
     """Environment variables with `path` as PATH, under which mpi4py still finds the MPI that it has here."""
+    command(path, "ssh", "exit 1")  # Open MPI 4 does not start without one, though it starts nothing by it here
     libraries = os.pathsep.join(filter(None, [os.environ.get("LD_LIBRARY_PATH"), str(Path(sys.prefix, "lib"))]))
     return {**os.environ, "LD_LIBRARY_PATH": libraries, "PATH": str(path), **variables}
 
