@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ class Diagnostics:
         self._file: TextIO | None = None
         with collectively(grid.comm, "making the table of diagnostics"), explained(self.path):
             if grid.rank == 0:
-                header = ",".join(["step", "time", *self.names]) + "\n"
+                header = _line(["step", "time", *self.names])
                 write_text(self.path, header + "".join(self._rows(header, keep)))
                 self._file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115
 
@@ -70,7 +71,7 @@ class Diagnostics:
 
     def _write(self, row: Sequence[str]) -> None:
         if self._file is not None:
-            csv.writer(self._file, lineterminator="\n").writerow(row)
+            self._file.write(_line(row))
             self._file.flush()
 
     def close(self) -> None:
@@ -83,6 +84,12 @@ class Diagnostics:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _line(row: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(row)
+    return text.getvalue()
 
 
 def _exact(value: Any) -> str:
