@@ -44,12 +44,16 @@ class Diagnostics:
         with collectively(grid.comm, "making the table of diagnostics"), explained(self.path):
             if grid.rank == 0:
                 header = _line(["step", "time", *self.names])
-                write_text(self.path, header + "".join(self._rows(header, keep)))
-                self._file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115
+                rows = self._rows(header, keep)
+                if rows:  # an interruption here loses none of them
+                    write_text(self.path, header + "".join(rows))
+                self._file = open(self.path, "a" if rows else "w", encoding="utf-8", newline="")  # noqa: SIM115
+                if not rows:
+                    self._write(["step", "time", *self.names])
 
     def _rows(self, header: str, keep: Callable[[int], bool]) -> list[str]:
         """The rows to keep of a table with the same columns: whole lines, each step once."""
-        old = (self.path.read_text(encoding="utf-8") if self.path.exists() else "").splitlines(keepends=True) or [""]
+        old = (self.path.read_text(encoding="utf-8") if self.path.is_file() else "").splitlines(keepends=True) or [""]
         if old[0] != header:
             return []
         rows = {line.partition(",")[0]: line for line in old[1:] if line.endswith("\n")}
