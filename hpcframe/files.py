@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +63,13 @@ def read_at(file: int, into: npt.NDArray[np.uint8], offset: int) -> int:
             break
         done += count
     return done
+
+
+def close_all(descriptors: dict[int, int]) -> None:
+    """Close files that were synced, or only read: an error of closing says nothing about them. Not collective."""
+    while descriptors:
+        with suppress(OSError):
+            os.close(descriptors.popitem()[1])
 
 
 def partial_name(path: Path) -> Path:

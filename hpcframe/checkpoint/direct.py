@@ -18,7 +18,7 @@ from mpi4py import MPI
 from hpcframe.checkpoint.container import Layout, Places
 from hpcframe.checkpoint.crc32c import crc32c
 from hpcframe.checkpoint.redistribution import exchange_of
-from hpcframe.files import explained, read_at, write_at
+from hpcframe.files import close_all, explained, read_at, write_at
 from hpcframe.grid.decomposition import Axes
 from hpcframe.grid.field import Field
 
@@ -81,8 +81,7 @@ class TileFiles:
         return read_at(file, tile, int(places.offsets[place])) == tile.size and crc32c(tile) == checksum
 
     def close(self) -> None:
-        while self._open:
-            os.close(self._open.popitem()[1])
+        close_all(self._open)
 
 
 def write_fields(files: TileFiles, arrays: Mapping[str, Field]) -> None:

@@ -49,5 +49,5 @@ def read_record(path: Path, kind: type[Kind]) -> Kind | None:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BrokenRecordError(f"{path}: {error}") from error

@@ -22,7 +22,7 @@ from hpcframe.checkpoint.manifest import (
     check_extents,
     decode,
 )
-from hpcframe.files import read_at
+from hpcframe.files import close_all, read_at
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -36,10 +36,10 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = decode((folder / NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadCheckpointError(f"there is no {NAME}") from None
-    except PermissionError:
-        raise  # it may well be right, and whoever may read it can tell
     except OSError as error:
-        raise BadCheckpointError(f"{NAME} cannot be read: {error}") from error
+        if error.errno in (errno.EIO, errno.EISDIR, errno.ENOTDIR):
+            raise BadCheckpointError(f"{NAME} cannot be read: {error}") from error
+        raise  # it may well be right: a permission, too many open files
     except UnicodeDecodeError as error:
         raise BadCheckpointError(f"{NAME} is not text: {error}") from error
     check_extents(manifest)
@@ -88,8 +88,7 @@ class VerifyingReader:
         return self._open[index]
 
     def close(self) -> None:
-        while self._open:
-            os.close(self._open.popitem()[1])
+        close_all(self._open)
 
 
 @contextmanager
