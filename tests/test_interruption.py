@@ -584,6 +584,7 @@ def test_a_proxy_is_never_asked(imds, poll, monkeypatch):
     imds.answers["spot/instance-action"] = spot_notice(120)
     notices = poll()
     until(lambda: notices.look()[0] is Reason.SPOT)
+    assert notices.look()[1] < math.inf  # the time of the notice came, too
 
 
 @pytest.mark.parametrize(

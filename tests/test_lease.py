@@ -84,7 +84,9 @@ def test_a_broken_file_gives_nobody_the_right_and_is_taken_over(tmp_path, text):
 
 
 def test_a_restart_count_that_is_no_number_is_none(tmp_path):
-    Lease.take(tmp_path, {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "many"}).check()
+    lease = Lease.take(tmp_path, {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "many"})
+    lease.check()
+    assert lease.holder.restarts == 0
 
 
 def test_of_many_that_take_it_at_once_exactly_one_has_it(tmp_path):
