@@ -7,7 +7,7 @@ needed. A tile's checksum is that of the buffer in memory, taken before the buff
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from mpi4py import MPI
 
 from hpcframe.checkpoint.container import Layout, Places
 from hpcframe.checkpoint.crc32c import crc32c
-from hpcframe.checkpoint.redistribution import exchange_of
+from hpcframe.checkpoint.cutting import OwnTiles
 from hpcframe.files import close_all, explained, read_at, write_at
+from hpcframe.grid.agreement import collectively
 from hpcframe.grid.decomposition import Axes
 from hpcframe.grid.field import Field
 
@@ -45,6 +46,11 @@ class TileFiles:
         self.checksums.setdefault(name, {})[place] = crc32c(data)
         write_at(self._descriptor(places.file_of(place)), data, int(places.offsets[place]))
 
+    def write_all(self, name: str, tiles: OwnTiles, which: Iterable[int]) -> None:
+        """Write some of the tiles of an array. Raises OSError. Not collective."""
+        for index in which:
+            self.write(name, tiles.places[index], tiles[index])
+
     def adopt(self, checksums: Checksums) -> None:
         """Take over tiles that another driver wrote, for `sync` and `is_right`. Raises OSError. Not collective."""
         self.checksums = checksums
@@ -67,17 +73,16 @@ class TileFiles:
         try:
             for descriptor in self._open.values():
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            return all(
-                self._is_right(self.layout.places[name], place, checksum)
-                for name, checksums in self.checksums.items()
-                for place, checksum in checksums.items()
-            )
+            return all(self._are_right(self.layout.places[name], found) for name, found in self.checksums.items())
         except OSError:  # what cannot be read is not right
             return False
 
-    def _is_right(self, places: Places, place: Axes, checksum: int) -> bool:
-        file = self._descriptor(places.file_of(place))
+    def _are_right(self, places: Places, checksums: Mapping[Axes, int]) -> bool:
         tile = np.empty(places.tile_bytes, np.uint8)
+        return all(self._is_right(places, place, checksum, tile) for place, checksum in checksums.items())
+
+    def _is_right(self, places: Places, place: Axes, checksum: int, tile: npt.NDArray) -> bool:
+        file = self._descriptor(places.file_of(place))
         return read_at(file, tile, int(places.offsets[place])) == tile.size and crc32c(tile) == checksum
 
     def close(self) -> None:
@@ -87,42 +92,17 @@ class TileFiles:
 def write_fields(files: TileFiles, arrays: Mapping[str, Field]) -> None:
     """Write all fields, one after another, by buffers of this rank's shared tiles and one more. Collective.
 
-    Every rank gets through, whatever fails on it.
-
     Raises:
-        HpcframeError: this rank could not write.
+        HpcframeError: on every rank, where one could not write.
     """
-    error: Exception | None = None
     for name, values in arrays.items():
-        exchange = exchange_of(values)
-        shared = np.empty((len(exchange.deal.shared), *exchange.tiling.tile), values.dtype)
-        requests = exchange.start_collecting(values, shared)
-        try:
-            if error is None:
-                _write_whole(files, name, values)
-        except Exception as caught:  # kept until the messages that others wait for are through
-            error = caught
-        MPI.Request.Waitall(requests)
-        try:
-            if error is None:
-                _write_shared(files, name, values, shared)
-        except Exception as caught:  # as above
-            error = caught
-    if error:
-        with explained(files.folder.parent):
-            raise error
-
-
-def _write_whole(files: TileFiles, name: str, values: Field) -> None:
-    exchange = exchange_of(values)
-    tile = np.empty(exchange.tiling.tile, values.dtype)  # stays in the cache from copy to checksum to write
-    for place in exchange.deal.whole:
-        exchange.to_tile(values, place, tile)
-        files.write(name, place, tile)
-
-
-def _write_shared(files: TileFiles, name: str, values: Field, shared: npt.NDArray) -> None:
-    exchange = exchange_of(values)
-    for place, tile in zip(exchange.deal.shared, shared, strict=True):
-        exchange.to_tile(values, place, tile)
-        files.write(name, place, tile)
+        comm = values.grid.comm
+        with collectively(comm, f"making room for the tiles of '{name}'"):
+            tiles = OwnTiles(values)
+        requests = tiles.start(values)
+        with collectively(comm, f"writing '{name}'"), explained(files.folder.parent):
+            try:
+                files.write_all(name, tiles, tiles.whole)
+            finally:  # whatever fails here, others wait for the messages
+                MPI.Request.Waitall(requests)
+            files.write_all(name, tiles, tiles.shared)

@@ -96,7 +96,8 @@ def _ignored_hints(comm: MPI.Intracomm, path: Path, hints: Mapping[str, str]) ->
 class _Part:
     """What one call writes: of a tile, the box of this shape that begins at `origin` in it."""
 
-    tile: npt.NDArray
+    index: int  # of the tile, among those of this rank
+    itemsize: int
     corner: Axes  # of the tile in the dataset
     origin: Axes
     shape: Axes
@@ -105,15 +106,15 @@ class _Part:
 def _parts(array: TiledArray) -> Iterator[_Part]:
     """The tiles without what lies beyond the edge, cut where one call would write too much."""
     tiling = Tiling(array.shape, array.tile)
-    for place, tile in zip(array.places, array.data, strict=True):
+    for index, place in enumerate(array.places):
         box = tiling.box(place)
         corner, shape = tuple(part.start for part in box), tuple(part.stop - part.start for part in box)
-        yield from _cut(_Part(tile, corner, (0,) * len(shape), shape))
+        yield from _cut(_Part(index, array.dtype.itemsize, corner, (0,) * len(shape), shape))
 
 
 def _cut(part: _Part) -> Iterator[_Part]:
     length = max(part.shape)
-    if math.prod(part.shape) * part.tile.itemsize <= BYTES_A_CALL or length == 1:
+    if math.prod(part.shape) * part.itemsize <= BYTES_A_CALL or length == 1:
         yield part
         return
     axis = next(axis for axis, points in enumerate(part.shape) if points > 1)
@@ -138,29 +139,43 @@ def _opened(comm: MPI.Intracomm, path: Path, hints: Mapping[str, str]) -> Iterat
         info.Free()
 
 
-Placed = list[tuple[npt.NDArray, int]]  # tiles, and where they are in the file (bytes)
+Placed = list[tuple[TiledArray, int, int]]  # arrays, numbers of tiles, and where these are in the file (bytes)
 
 
 def _write_tiles(
     comm: MPI.Intracomm, file: h5py.File, arrays: Sequence[TiledArray], collective: bool, descriptor: int
 ) -> Placed:
-    """Write all tiles, and tell where they are. Collective. Raises this rank's first error when all are through."""
-    with collectively(comm, "the layout"):
+    """Write all tiles, and tell where they are. Collective.
+
+    What MPI-IO did not write is written by plain calls, which tell why if they cannot: HDF5 tells no error number.
+    Raises OSError, when all ranks are through.
+    """
+    with collectively(comm, "the layout"), _understood():
         placed = [found for array in arrays for found in _places(file[array.name].id, array)]
         if collective:
             _reserve(placed, descriptor)
-    failure: Exception | None = None
+    failed = False
     for array in arrays:
-        failure = _write_array(comm, file[array.name].id, array, collective, failure)
-    if failure:
-        raise _reason(placed, descriptor, failure) from failure
+        failed = _write_array(comm, file[array.name].id, array, collective, failed)
+    if failed:
+        _write_plainly(placed, descriptor)
     return placed
 
 
+@contextmanager
+def _understood() -> Iterator[None]:
+    """HDF5 has no one error for a file whose own bytes are wrong. Raises OSError."""
+    try:
+        yield
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise OSError(errno.EIO, f"HDF5 does not find the arrays that were laid out: {error}") from error
+
+
 def _write_array(
-    comm: MPI.Intracomm, dataset: h5py.h5d.DatasetID, array: TiledArray, collective: bool, failure: Exception | None
-) -> Exception | None:
-    """Write the tiles of one array; return this rank's first error. Collective writes go on after it, with nothing."""
+    comm: MPI.Intracomm, dataset: h5py.h5d.DatasetID, array: TiledArray, collective: bool, failed: bool
+) -> bool:
+    """Write the tiles of one array; whether any write of this rank failed. Collective writes go on then, with
+    nothing."""
     transfer = h5p.create(h5p.DATASET_XFER)
     transfer.set_dxpl_mpio(h5fd.MPIO_COLLECTIVE if collective else h5fd.MPIO_INDEPENDENT)
     parts: list[_Part | None] = list(_parts(array))
@@ -168,11 +183,11 @@ def _write_array(
         parts += [None] * (comm.allreduce(len(parts), MPI.MAX) - len(parts))
     for part in parts:
         try:
-            if collective or not failure:
-                _write_part(dataset, array, None if failure else part, transfer)
-        except (OSError, RuntimeError) as error:
-            failure = failure or error
-    return failure
+            if collective or not failed:
+                _write_part(dataset, array, None if failed else part, transfer)
+        except (OSError, RuntimeError):  # why is found by plain writes, later
+            failed = True
+    return failed
 
 
 def _write_part(dataset: h5py.h5d.DatasetID, array: TiledArray, part: _Part | None, transfer: h5p.PropDXID) -> None:
@@ -184,50 +199,51 @@ def _write_part(dataset: h5py.h5d.DatasetID, array: TiledArray, part: _Part | No
         return
     memory.select_hyperslab(part.origin, part.shape)
     there.select_hyperslab(tuple(np.add(part.corner, part.origin).tolist()), part.shape)
-    dataset.write(memory, there, part.tile, dxpl=transfer)
+    dataset.write(memory, there, array.data[part.index], dxpl=transfer)
 
 
 def _places(dataset: h5py.h5d.DatasetID, array: TiledArray) -> Placed:
     """Where this rank's tiles are in the file. Not collective. Raises OSError if a chunk is not a tile."""
     found: Placed = []
-    for place, tile in zip(array.places, array.data, strict=True):
+    size = math.prod(array.tile) * array.dtype.itemsize
+    for index, place in enumerate(array.places):
         chunk = dataset.get_chunk_info_by_coord(tuple(np.multiply(place, array.tile).tolist()))
-        if chunk.byte_offset is None or chunk.size != tile.nbytes:
+        if chunk.byte_offset is None or chunk.size != size:
             raise OSError(errno.EIO, "its chunks are not allocated, or are not the tiles", array.name)
-        found.append((tile, chunk.byte_offset))
+        found.append((array, index, chunk.byte_offset))
     return found
 
 
-def _bytes(tile: npt.NDArray) -> npt.NDArray[np.uint8]:
-    return np.ascontiguousarray(tile).reshape(-1).view(np.uint8)
+def _bytes(array: TiledArray, index: int) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(array.data[index]).reshape(-1).view(np.uint8)
 
 
 def _reserve(tiles: Placed, descriptor: int) -> None:
     """Have the system refuse now what it would refuse later. Not collective. Raises OSError."""
-    for tile, offset in tiles:
-        os.posix_fallocate(descriptor, offset, tile.nbytes)
-        write_at(descriptor, _bytes(tile)[-1:].data, offset + tile.nbytes - 1)  # a limit or a lost permission shows
+    for array, index, offset in tiles:
+        data = _bytes(array, index)
+        os.posix_fallocate(descriptor, offset, data.size)
+        write_at(descriptor, data[-1:].data, offset + data.size - 1)  # a limit or a lost permission shows
 
 
-def _reason(tiles: Placed, descriptor: int, failure: Exception) -> OSError:
-    """Why writing failed: HDF5 tells no error number, but a plain write of the same tiles meets the same obstacle."""
-    try:
-        for tile, offset in tiles:
-            write_at(descriptor, _bytes(tile).data, offset)
-    except OSError as reason:
-        return reason
-    return OSError(errno.EIO, f"MPI-IO failed where the operating system does not: {failure}")
+def _write_plainly(tiles: Placed, descriptor: int) -> None:
+    """Not collective. Raises OSError."""
+    for array, index, offset in tiles:
+        write_at(descriptor, _bytes(array, index).data, offset)
 
 
 def _read_back(path: Path, tiles: Placed, descriptor: int) -> None:
-    """Compare tiles with the file, opened anew: another rank may have written them. Not collective. Raises OSError."""
+    """Compare tiles with the file, opened anew: another rank may have written them. What is not there is written by
+    plain calls. Not collective. Raises OSError."""
     with open(path, "rb", buffering=0) as file:
-        for tile, offset in tiles:
-            found = np.empty(tile.nbytes, np.uint8)
+        for array, index, offset in tiles:
+            data = _bytes(array, index)
+            found = np.empty(data.size, np.uint8)
             file.seek(offset)
-            if _read_into(file, found) != tile.nbytes or not np.array_equal(found, _bytes(tile)):
-                lost = OSError("what was written is not in the file")
-                raise _reason(tiles, descriptor, lost)
+            if _read_into(file, found) != data.size or not np.array_equal(found, data):
+                _write_plainly(tiles, descriptor)
+                os.fsync(descriptor)
+                return
 
 
 def _read_into(file: FileIO, found: npt.NDArray[np.uint8]) -> int:

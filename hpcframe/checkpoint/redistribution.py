@@ -65,12 +65,13 @@ class TileExchange:
         receives = [comm.Irecv([field.padded, 1, kind], rank) for rank, kind in self._blocks]
         return receives + [comm.Isend([shared, 1, kind], rank) for rank, kind in self._tiles]
 
-    def to_tile(self, field: Field, place: Axes, tile: npt.NDArray) -> None:
-        """Copy this rank's own part into a tile of its, which becomes zero beyond the array. Not collective."""
+    def to_tile(self, block: npt.NDArray, place: Axes, tile: npt.NDArray) -> None:
+        """Copy this rank's own part of the field, its interior, into a tile of its, which becomes zero beyond the
+        array. Not collective."""
         if self.tiling.is_clipped(place):
             self._clear_edges(place, tile)
         box = self.deal.local[place]
-        tile[self.in_tile(place, box)] = field.local_interior[self._moved(box, self._shift)]
+        tile[self.in_tile(place, box)] = block[self._moved(box, self._shift)]
 
     def from_tile(self, field: Field, place: Axes, tile: npt.NDArray) -> None:
         """Copy this rank's own part out of a tile of its. Not collective."""
@@ -80,14 +81,6 @@ class TileExchange:
     def _clear_edges(self, place: Axes, tile: npt.NDArray) -> None:
         for axis, part in enumerate(self.in_tile(place, self.tiling.box(place))):
             tile[(slice(None),) * axis + (slice(part.stop, None),)] = 0
-
-    def collect(self, field: Field, data: npt.NDArray) -> None:
-        """Bring all tiles of this rank together: (number of its tiles, *tile), in the order of `deal.places`.
-        Collective."""
-        requests = self.start_collecting(field, data[: len(self.deal.shared)])
-        for tile, place in zip(data, self.deal.places, strict=True):
-            self.to_tile(field, place, tile)
-        MPI.Request.Waitall(requests)
 
     def free(self) -> None:
         for _, kind in self._blocks + self._tiles:

@@ -12,6 +12,7 @@ from hpcframe.checkpoint.manifest import ArrayRecord, BadCheckpointError, Manife
 from hpcframe.checkpoint.redistribution import TileExchange, exchange_of
 from hpcframe.checkpoint.verify import VerifyingReader, reading
 from hpcframe.errors import HpcframeError, InputError, nearest
+from hpcframe.grid.agreement import collectively
 from hpcframe.grid.field import Field
 
 Wrong = BadCheckpointError | None  # with a tile: what, or nothing
@@ -78,11 +79,13 @@ def _agreed(comm: MPI.Intracomm, error: Wrong) -> Wrong:
 def _read_field(reader: VerifyingReader, record: ArrayRecord, field: Field) -> Wrong:
     """Collective: whatever is wrong with a tile, its pieces are sent to those who wait for them."""
     exchange = exchange_of(field, record.tile)
-    shared = np.empty((len(exchange.deal.shared), *record.tile), field.dtype)
+    with collectively(field.grid.comm, f"making room for the tiles of '{record.name}'"):
+        shared = np.empty((len(exchange.deal.shared), *record.tile), field.dtype)
+        tile = np.empty(record.tile, field.dtype)  # stays in the cache from read to checksum to copy
     error = _read_shared(reader, record, exchange, shared)
     requests = exchange.start_spreading(field, shared)
     if error is None:
-        error = _read_whole(reader, record, exchange, field)
+        error = _read_whole(reader, record, exchange, field, tile)
         for place, tile in zip(exchange.deal.shared, shared, strict=True):
             exchange.from_tile(field, place, tile)
     MPI.Request.Waitall(requests)
@@ -98,8 +101,9 @@ def _read_shared(reader: VerifyingReader, record: ArrayRecord, exchange: TileExc
     return None
 
 
-def _read_whole(reader: VerifyingReader, record: ArrayRecord, exchange: TileExchange, field: Field) -> Wrong:
-    tile = np.empty(record.tile, field.dtype)  # stays in the cache from read to checksum to copy
+def _read_whole(
+    reader: VerifyingReader, record: ArrayRecord, exchange: TileExchange, field: Field, tile: np.ndarray
+) -> Wrong:
     try:
         for place in exchange.deal.whole:
             _read_tile(reader, record, exchange, place, tile)

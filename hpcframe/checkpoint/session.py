@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import secrets
 import time
@@ -15,7 +14,6 @@ from hpcframe.checkpoint.container import Layout, lay_out_tiles
 from hpcframe.checkpoint.folder import clean, set_aside, steps_in, sync
 from hpcframe.checkpoint.lease import Lease
 from hpcframe.checkpoint.options import Options
-from hpcframe.checkpoint.redistribution import exchange_of
 from hpcframe.checkpoint.striping import stripe
 from hpcframe.errors import InputError
 from hpcframe.files import explained
@@ -129,12 +127,3 @@ class Session:
         for path in former.values():
             path.rename(place / path.name)
         self.notices.append(f"{len(former)} checkpoint(s) of an earlier run are now in {place}")
-
-
-def bytes_of(arrays: Mapping[str, Field]) -> int:
-    """Bytes of the tiles that this rank owns."""
-    total = 0
-    for field in arrays.values():
-        exchange = exchange_of(field)
-        total += len(exchange.deal.places) * math.prod(exchange.tiling.tile) * field.dtype.itemsize
-    return total

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +75,8 @@ class TiledArray:
         shape: of the dataset: the global array, components first.
         tile: shape of a tile.
         places: position of each tile here among all of the dataset: tile k begins at places[k] * tile.
-        data: (len(places), *tile): the values; beyond the edge of the dataset zeros.
+        data: the values of each, of shape `tile`; beyond the edge of the dataset zeros. One may stand where the
+            one before stood.
     """
 
     name: str
@@ -82,7 +84,21 @@ class TiledArray:
     shape: Axes
     tile: Axes
     places: list[Axes]
-    data: npt.NDArray
+    data: Sequence[npt.NDArray]
+
+
+@dataclass(frozen=True)
+class Chosen(Sequence[npt.NDArray]):
+    """Some of a sequence of tiles, made when they are asked for."""
+
+    tiles: Sequence[npt.NDArray]
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.tiles[self.indices[index]]
 
 
 @dataclass(frozen=True)

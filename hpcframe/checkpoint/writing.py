@@ -8,19 +8,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from mpi4py import MPI
 
 from hpcframe.checkpoint import attempts, mpio
 from hpcframe.checkpoint.background import PARTS, BackgroundWriter
 from hpcframe.checkpoint.crc32c import crc32c
+from hpcframe.checkpoint.cutting import OwnTiles, bytes_of_copy
 from hpcframe.checkpoint.direct import Checksums, TileFiles, write_fields
 from hpcframe.checkpoint.draft import Draft, Part, compose, create_files, names_of, write_container
 from hpcframe.checkpoint.folder import publish, remove, set_aside, steps_in
 from hpcframe.checkpoint.manifest import encode, plain_attributes
-from hpcframe.checkpoint.redistribution import exchange_of
 from hpcframe.checkpoint.retention import to_remove
-from hpcframe.checkpoint.session import Session, bytes_of
-from hpcframe.checkpoint.tiles import TiledArray
+from hpcframe.checkpoint.session import Session
+from hpcframe.checkpoint.tiles import Chosen, TiledArray
 from hpcframe.errors import HpcframeError, InputError
 from hpcframe.files import explained
 from hpcframe.grid.agreement import collectively
@@ -48,7 +48,7 @@ class Writer:
         self.durable = 0.0
         self.saved: int | None = None
         self._background: BackgroundWriter | None = None
-        self._copies: dict[str, npt.NDArray] = {}  # for asynchronous writing, kept for the next time
+        self._copies: dict[str, OwnTiles] = {}  # for asynchronous writing, kept for the next time
         self._verified: tuple[int, ...] = ()  # latest steps whose tiles of this rank were read back and found right
         self._verified_everywhere: set[int] = set()  # known on rank 0
 
@@ -126,8 +126,9 @@ class Writer:
 
     def _has_memory(self, arrays: Mapping[str, Field]) -> bool:
         """Whether all nodes have room for a second copy of their fields. Collective."""
-        grid, new = self.session.grid, sum(copy.nbytes for copy in self._copies.values())
-        needed = grid.shared.node.allreduce(max(0, bytes_of(arrays) - new))
+        grid, copies = self.session.grid, self._copies
+        new = [field for name, field in arrays.items() if name not in copies or not copies[name].fits(field)]
+        needed = grid.shared.node.allreduce(sum(map(bytes_of_copy, new)))
         short = grid.comm.allreduce(int(needed * SPARE > available_bytes()))
         if short:
             self.session.notices.append(
@@ -154,10 +155,10 @@ class Writer:
         try:
             if self.session.driver == "mpio":
                 checksums = self._write_by_mpio(draft)
+            else:
+                write_fields(files, draft.arrays)
             with collectively(comm, f"writing {draft.final}"), explained(draft.final):
-                if self.session.driver == "direct":
-                    write_fields(files, draft.arrays)
-                else:
+                if self.session.driver == "mpio":
                     files.adopt(checksums)
                 if comm.rank == 0:
                     container = write_container(draft, self.session.options.files)
@@ -182,48 +183,41 @@ class Writer:
         with collectively(comm, f"laying out {draft.final}"), explained(draft.final):
             if comm.rank == 0:
                 write_container(draft, options.files)
-        arrays = [self._collected(name, field) for name, field in draft.arrays.items()]
-        checksums = {
-            array.name: {place: crc32c(tile) for place, tile in zip(array.places, array.data, strict=True)}
-            for array in arrays
-        }
+        tiles = self._started(draft.arrays, {}, copied=False)
+        checksums = {name: dict(zip(own.places, map(crc32c, own), strict=True)) for name, own in tiles.items()}
         for index, name in enumerate(draft.layout.names[: options.files]):
             path = draft.partial / name
             with collectively(comm, f"writing {draft.final}"), explained(draft.final):
-                ignored = mpio.write(
-                    comm, path, _of_file(draft, arrays, index), dict(options.hints), options.collective
-                )
+                ignored = mpio.write(comm, path, _of_file(draft, tiles, index), dict(options.hints), options.collective)
             if ignored and comm.rank == 0:
                 self.session.notices.append(f"MPI-IO ignores the hints {ignored}")
         return checksums
 
-    def _collected(self, name: str, field: Field) -> TiledArray:
-        """All tiles of this rank. Collective."""
-        exchange = exchange_of(field)
-        shape = (len(exchange.deal.places), *exchange.tiling.tile)
-        copy = self._copies.get(name)
-        if copy is None or copy.shape != shape or copy.dtype != field.dtype:
-            copy = self._copies[name] = np.zeros(shape, field.dtype)
-        exchange.collect(field, copy)
-        return TiledArray(name, field.dtype, field.shape, exchange.tiling.tile, list(exchange.deal.places), copy)
+    def _started(self, arrays: Mapping[str, Field], known: Mapping[str, OwnTiles], copied: bool) -> dict[str, OwnTiles]:
+        """The tiles of all fields at once, ready to be cut, in buffers that are known where they fit. Collective."""
+        comm, tiles = self.session.grid.comm, dict[str, OwnTiles]()
+        with collectively(comm, "making room for a checkpoint"):
+            for name, field in arrays.items():
+                fits = name in known and known[name].fits(field)
+                tiles[name] = known[name] if fits else OwnTiles(field, copied)
+        MPI.Request.Waitall([request for name, own in tiles.items() for request in own.start(arrays[name])])
+        return tiles
 
     # -- behind the program -------------------------------------------------------------------------------------
 
     def _write_behind(self, draft: Draft) -> None:
         """Collective until the copies are made."""
-        arrays = [self._collected(name, field) for name, field in draft.arrays.items()]
-
-        self._background = BackgroundWriter(draft, lambda worker: self._write_copies(draft, arrays, worker))
+        self._copies = self._started(draft.arrays, self._copies, copied=True)
+        self._background = BackgroundWriter(draft, lambda worker: self._write_copies(draft, worker))
         self._background.start()
 
-    def _write_copies(self, draft: Draft, arrays: list[TiledArray], worker: BackgroundWriter) -> None:
+    def _write_copies(self, draft: Draft, worker: BackgroundWriter) -> None:
         """What the thread of a rank does. Not collective."""
         rank, size, container = self.session.grid.rank, self.session.grid.size, None
         files = TileFiles(draft.partial, draft.layout)
         try:
-            for array in arrays:
-                for place, tile in zip(array.places, array.data, strict=True):
-                    files.write(array.name, place, tile)
+            for name, tiles in self._copies.items():
+                files.write_all(name, tiles, range(len(tiles)))
             if rank == 0:
                 container = write_container(draft, self.session.options.files)
             files.sync()
@@ -288,18 +282,16 @@ def _check_step(step: Any) -> None:
         raise InputError(f"step {step!r} of a checkpoint: expected a whole number of at least 0")
 
 
-def _of_file(draft: Draft, arrays: list[TiledArray], index: int) -> list[TiledArray]:
+def _of_file(draft: Draft, tiles: Mapping[str, OwnTiles], index: int) -> list[TiledArray]:
     """The tiles that lie in one data file, placed among those of that file."""
     chosen = []
-    for array in arrays:
-        places = draft.layout.places[array.name]
-        inside = [k for k, place in enumerate(array.places) if places.file_of(place) == index]
-        axis, first = places.components, places.rows[index]
-        shifted = [
-            (*array.places[k][:axis], array.places[k][axis] - first, *array.places[k][axis + 1 :]) for k in inside
-        ]
-        rows = (places.rows[index + 1] - first) * array.tile[axis]
-        shape = (*array.shape[:axis], rows, *array.shape[axis + 1 :]) if len(places.rows) > 2 else array.shape
+    for name, own in tiles.items():
+        places, dtype = draft.layout.places[name], draft.arrays[name].dtype
+        inside = [k for k, place in enumerate(own.places) if places.file_of(place) == index]
+        axis, first, full = places.components, places.rows[index], places.tiling.shape
+        shifted = [(*own.places[k][:axis], own.places[k][axis] - first, *own.places[k][axis + 1 :]) for k in inside]
+        rows = (places.rows[index + 1] - first) * own.tile[axis]
+        shape = (*full[:axis], rows, *full[axis + 1 :]) if len(places.rows) > 2 else full
         if rows:
-            chosen.append(TiledArray(array.name, array.dtype, shape, array.tile, shifted, array.data[inside]))
+            chosen.append(TiledArray(name, dtype, shape, own.tile, shifted, Chosen(own, inside)))
     return chosen
