@@ -1,6 +1,5 @@
 """How often to make a checkpoint, and what is learnt of interruptions."""
 
-import json
 import math
 
 import numpy as np
@@ -8,15 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcframe.checkpoint.interval import (
-    NAME,
-    PRIOR_SECONDS,
-    History,
-    expected_waste,
-    mean_between,
-    optimal_interval,
-)
-from hpcframe.errors import HpcframeError
+from hpcframe.checkpoint.interval import expected_waste, mean_between, optimal_interval
 
 HOUR = 3600.0
 MEANS, SHARES = st.floats(60, 1e7), st.floats(1e-6, 1.99)
@@ -83,48 +74,3 @@ def test_an_interruption_that_was_noticed_in_time_costs_nothing(seconds, interru
     assert math.isclose(
         mean_between(seconds, interruptions, noticed), mean_between(seconds, interruptions) / (1 - share)
     )
-
-
-def test_a_history_grows_over_incarnations(tmp_path):
-    first = History.read(tmp_path)
-    first.write(tmp_path, HOUR)
-    first.write(tmp_path, 2 * HOUR)  # of this incarnation in all, not more
-    second = History.read(tmp_path)
-    second.interruptions += 1
-    second.write(tmp_path, 5 * HOUR)
-    assert History.read(tmp_path) == History(7 * HOUR, 1, 0)
-    assert History.read(tmp_path).mean_between(HOUR) == (24 + 7 + 1) * HOUR / 2
-    assert [path.name for path in tmp_path.iterdir()] == [NAME]
-
-
-def test_without_a_file_nothing_is_known_and_nothing_is_said(tmp_path):
-    assert History.read(tmp_path / "nowhere") == History()
-    assert History().mean_between(0.0) == PRIOR_SECONDS
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"",
-        b"{",
-        b"\xff",
-        b"[]",
-        b'{"seconds": NaN}',
-        b'{"seconds": -1.0}',
-        b'{"seconds": 1.0, "interruptions": -2}',
-        b'{"seconds": "long"}',
-    ],
-)
-def test_a_broken_file_is_told_and_begun_anew(tmp_path, text):
-    (tmp_path / NAME).write_bytes(text)
-    history = History.read(tmp_path)
-    assert str(tmp_path / NAME) in history.notice
-    assert history.mean_between(0.0) == PRIOR_SECONDS
-    history.write(tmp_path, HOUR)
-    assert History.read(tmp_path) == History(HOUR)
-    assert json.loads((tmp_path / NAME).read_text()) == {"seconds": HOUR, "interruptions": 0, "noticed": 0}
-
-
-def test_a_history_that_cannot_be_kept_is_an_error(tmp_path):
-    with pytest.raises(HpcframeError, match=NAME):
-        History().write(tmp_path / "nowhere", 1.0)

@@ -39,6 +39,12 @@ class Checkpoints:
 
     A checkpoint is complete or not there, whatever interrupts it, and carries a checksum for each of its tiles. It can
     be restored on any number of ranks.
+
+    Attributes:
+        directory: the folder.
+        options: as given, with the defaults.
+        seconds: what the latest checkpoint took.
+        progress: called on this rank for each of its tiles that is read, or written at once: for a watchdog.
     """
 
     def __init__(self, directory: str | os.PathLike[str], **options: Any) -> None:
@@ -63,6 +69,7 @@ class Checkpoints:
         self.directory = Path(directory)
         self.options = Options.checked(options)
         self.seconds = Seconds()
+        self.progress: Callable[[], None] = _nothing
         self._session: Session | None = None
         self._writer: Writer | None = None
 
@@ -197,11 +204,15 @@ class Checkpoints:
     def _opened(self, arrays: Mapping[str, Field]) -> Writer:
         grid = next(iter(arrays.values())).grid
         if self._session is None or self._writer is None:
-            self._session = Session(self.directory, self.options, grid)
+            self._session = Session(self.directory, self.options, grid, self.progress)
             self._writer = Writer(self._session)
         if self._session.grid is not grid:
             raise InputError("these fields live on another grid than those before; use other Checkpoints for them")
         return self._writer
+
+
+def _nothing() -> None:
+    """Nobody watches."""
 
 
 def named(fields: Sequence[Field | Mapping[str, Field]]) -> dict[str, Field]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 SAFETY = 1.5  # times the predicted seconds must be left
 REMEMBERED = 4  # latest checkpoints that a prediction is made from
@@ -11,8 +12,14 @@ REMEMBERED = 4  # latest checkpoints that a prediction is made from
 class Rates:
     """Measured rates of writing."""
 
-    def __init__(self) -> None:
-        self._known: deque[tuple[int, float]] = deque(maxlen=REMEMBERED)
+    def __init__(self, known: Iterable[tuple[int, float]] = ()) -> None:
+        """`known` are those of an earlier incarnation: bytes and seconds, the latest last."""
+        self._known: deque[tuple[int, float]] = deque(known, maxlen=REMEMBERED)
+
+    @property
+    def known(self) -> list[tuple[int, float]]:
+        """Bytes and seconds of the latest checkpoints."""
+        return list(self._known)
 
     def add(self, size: int, seconds: float) -> None:
         """Remember a checkpoint of some bytes that was durable after some seconds."""

@@ -7,7 +7,7 @@ needed. A tile's checksum is that of the buffer in memory, taken before the buff
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,11 +31,13 @@ class TileFiles:
     """The files of a checkpoint that is being written, open where this rank has tiles.
 
     Attributes:
+        progress: called for each tile.
         checksums: of what was written so far.
     """
 
     folder: Path
     layout: Layout
+    progress: Callable[[], None]
     checksums: Checksums = field(default_factory=dict)
     _open: dict[int, int] = field(default_factory=dict)
 
@@ -45,6 +47,7 @@ class TileFiles:
         data = tile.reshape(-1).view(np.uint8).data
         self.checksums.setdefault(name, {})[place] = crc32c(data)
         write_at(self._descriptor(places.file_of(place)), data, int(places.offsets[place]))
+        self.progress()
 
     def write_all(self, name: str, tiles: OwnTiles, which: Iterable[int]) -> None:
         """Write some of the tiles of an array. Raises OSError. Not collective."""
@@ -82,6 +85,7 @@ class TileFiles:
         return all(self._is_right(places, place, checksum, tile) for place, checksum in checksums.items())
 
     def _is_right(self, places: Places, place: Axes, checksum: int, tile: npt.NDArray) -> bool:
+        self.progress()
         file = self._descriptor(places.file_of(place))
         return read_at(file, tile, int(places.offsets[place])) == tile.size and crc32c(tile) == checksum
 

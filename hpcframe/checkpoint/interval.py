@@ -7,20 +7,8 @@ J. W. Young, Communications of the ACM 17 (1974), 530-531; J. T. Daly, Future Ge
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
-import msgspec
-
-from hpcframe.checkpoint.record import BrokenRecordError, read_record
-from hpcframe.files import write_text
-
-NAME = "HISTORY.json"
 PRIOR_SECONDS = 24 * 3600.0  # before anything is known: one interruption a day
-
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 def optimal_interval(cost: float, mean: float) -> float:
@@ -75,49 +63,3 @@ def mean_between(seconds: float, interruptions: int, noticed: int = 0, prior: fl
         prior: s.
     """
     return (prior + seconds) / (1 + max(0, interruptions - noticed))
-
-
-@dataclass
-class History:
-    """What the incarnations of a run have met.
-
-    Attributes:
-        seconds: they ran, in all, before this one.
-        interruptions: how often one ended before the last step.
-        noticed: how many of these made a checkpoint before they ended.
-        notice: why nothing is known of former ones, though there is a file; "" else. Not kept.
-    """
-
-    seconds: Seconds = 0.0
-    interruptions: Count = 0
-    noticed: Count = 0
-    notice: str = ""
-
-    def mean_between(self, seconds: float) -> float:
-        """Seconds between interruptions that cost steps. Not collective.
-
-        Args:
-            seconds: that this incarnation has run.
-        """
-        return mean_between(self.seconds + seconds, self.interruptions, self.noticed)
-
-    @staticmethod
-    def read(folder: Path) -> History:
-        """The history in a folder of checkpoints; an empty one where there is none. Not collective.
-
-        One that cannot be understood serves an estimate only, so that it ends no run: its `notice` says so.
-        Raises OSError.
-        """
-        try:
-            return read_record(folder / NAME, History) or History()
-        except BrokenRecordError as error:
-            return History(notice=f"{error}. The rate of interruptions is learnt anew")
-
-    def write(self, folder: Path, seconds: float = 0.0) -> None:
-        """Keep it, with the seconds that this incarnation has run. Raises HpcframeError. Not collective."""
-        table = {
-            "seconds": self.seconds + seconds,
-            "interruptions": self.interruptions,
-            "noticed": self.noticed,
-        }
-        write_text(folder / NAME, msgspec.json.encode(table).decode() + "\n")

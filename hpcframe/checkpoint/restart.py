@@ -62,7 +62,7 @@ def choose_and_read(
             check(manifest.attributes)
             if path is None:
                 _count_attempt(session, manifest.step)
-            reason = read_fields(candidate, manifest, arrays)
+            reason = read_fields(candidate, manifest, arrays, session.progress)
             if not reason:
                 session.grid.time = manifest.time
                 if path is None:

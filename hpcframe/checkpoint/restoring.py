@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +48,8 @@ def check_fits(manifest: Manifest, arrays: Mapping[str, Field], where: Path) -> 
             raise InputError(f"{where}: the grid's {key} is {value} here, it was {manifest.grid.get(key)} when saved")
 
 
-def read_fields(folder: Path, manifest: Manifest, arrays: Mapping[str, Field]) -> str:
-    """Set fields from a checkpoint. Collective.
+def read_fields(folder: Path, manifest: Manifest, arrays: Mapping[str, Field], progress: Callable[[], None]) -> str:
+    """Set fields from a checkpoint. Collective. `progress` is called for each tile.
 
     Returns:
         "" or why the checkpoint is bad, the same on every rank. The fields are then not to be used.
@@ -59,7 +59,7 @@ def read_fields(folder: Path, manifest: Manifest, arrays: Mapping[str, Field]) -
     """
     comm = next(iter(arrays.values())).grid.comm
     records = {record.name: record for record in manifest.arrays}
-    with reading(folder, manifest) as reader:
+    with reading(folder, manifest, progress) as reader:
         for name, field in arrays.items():
             error = _agreed(comm, _read_field(reader, records[name], field))
             field.written()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,9 +39,9 @@ class Session:
         restored: the step in the folder that this run goes on from; None where it goes on from none.
     """
 
-    def __init__(self, folder: Path, options: Options, grid: CartesianGrid) -> None:
+    def __init__(self, folder: Path, options: Options, grid: CartesianGrid, progress: Callable[[], None]) -> None:
         """Collective; touches nothing. Raises InputError, on every rank, for a driver that is not there."""
-        self.folder, self.options, self.grid = folder, options, grid
+        self.folder, self.options, self.grid, self.progress = folder, options, grid, progress
         self.lease: Lease | None = None
         self.notices: list[str] = []
         self.restored: int | None = None

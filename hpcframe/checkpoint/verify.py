@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,9 +58,8 @@ def read_manifest(folder: Path) -> Manifest:
 class VerifyingReader:
     """Reads extents of a checkpoint's files; what comes out has the checksum that the manifest names."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder = folder
-        self.manifest = manifest
+    def __init__(self, folder: Path, manifest: Manifest, progress: Callable[[], None]) -> None:
+        self.folder, self.manifest, self.progress = folder, manifest, progress
         self._open: dict[int, int] = {}
 
     def read(self, extent: Extent, into: npt.NDArray[np.uint8], what: str) -> None:
@@ -81,6 +80,7 @@ class VerifyingReader:
                 f"{what} in {name}, bytes {extent.offset} to {extent.offset + extent.length}, is "
                 f"not what was written: its checksum differs"
             )
+        self.progress()
 
     def _descriptor(self, index: int) -> int:
         if index not in self._open:
@@ -92,8 +92,9 @@ class VerifyingReader:
 
 
 @contextmanager
-def reading(folder: Path, manifest: Manifest) -> Iterator[VerifyingReader]:
-    reader = VerifyingReader(folder, manifest)
+def reading(folder: Path, manifest: Manifest, progress: Callable[[], None] = lambda: None) -> Iterator[VerifyingReader]:
+    """`progress` is called after each extent."""
+    reader = VerifyingReader(folder, manifest, progress)
     try:
         yield reader
     finally:

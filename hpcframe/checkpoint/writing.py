@@ -151,7 +151,7 @@ class Writer:
     def _write_now(self, draft: Draft, begun: float) -> None:
         """Collective."""
         comm, container = self.session.grid.comm, None
-        files = TileFiles(draft.partial, draft.layout)
+        files = TileFiles(draft.partial, draft.layout, self.session.progress)
         try:
             if self.session.driver == "mpio":
                 checksums = self._write_by_mpio(draft)
@@ -214,7 +214,7 @@ class Writer:
     def _write_copies(self, draft: Draft, worker: BackgroundWriter) -> None:
         """What the thread of a rank does. Not collective."""
         rank, size, container = self.session.grid.rank, self.session.grid.size, None
-        files = TileFiles(draft.partial, draft.layout)
+        files = TileFiles(draft.partial, draft.layout, lambda: None)  # the steps go on meanwhile
         try:
             for name, tiles in self._copies.items():
                 files.write_all(name, tiles, range(len(tiles)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import msgspec
 
 from hpcframe.checkpoint.checkpoints import Checkpoints
 from hpcframe.checkpoint.deadline import Rates, fits
-from hpcframe.checkpoint.interval import History, expected_waste, optimal_interval
+from hpcframe.checkpoint.history import History
+from hpcframe.checkpoint.interval import expected_waste, optimal_interval
 from hpcframe.checkpoint.restart import Restored
 from hpcframe.errors import HpcframeError, InputError
 from hpcframe.grid.agreement import collectively
@@ -22,6 +24,7 @@ from hpcframe.simulation.model import Model
 FOLDER = "checkpoints"
 MARGIN, UNKNOWN = 10.0, 25.0  # s to stop before the end of a job, besides two checkpoints; and where none is known
 FIRST_AFTER = 60.0  # s until the first checkpoint of interval = "auto", which tells what one costs
+KEEP_EVERY = 10.0  # s between two times that the history is kept without a checkpoint
 HOUR = 3600.0  # s
 
 
@@ -34,8 +37,10 @@ class Checkpointing:
         predicted: seconds that the one before the end was expected to take; None where nothing was known.
     """
 
-    def __init__(self, configuration: Configuration, model: Model, directory: Path) -> None:
-        """Not collective."""
+    def __init__(
+        self, configuration: Configuration, model: Model, directory: Path, progress: Callable[[], None]
+    ) -> None:
+        """Not collective. `progress` is called for each tile that is read or written."""
         section = configuration.checkpoint
         self.section = section
         self.model = model
@@ -54,12 +59,13 @@ class Checkpointing:
             hints=section.hints,
             collective=section.collective,
         )
+        self.checkpoints.progress = progress
         self._identity = identity(configuration, model.parameters)
         self.rates = Rates()
         self.count, self.blocking, self.durable = 0, 0.0, 0.0
         self.predicted: float | None = None
         self.history = History()
-        self._begun = self._latest = time.monotonic()
+        self._begun = self._latest = self._kept = time.monotonic()
         self._latest_step: int | None = None
 
     # -- restart ------------------------------------------------------------------------------------------------
@@ -88,7 +94,8 @@ class Checkpointing:
         with collectively(self.comm, "reading the history of interruptions"):
             if self.comm.rank == 0 and self.folder.is_dir():
                 self.history = History.read(self.folder)
-                self.history.interruptions += 1
+                self.history.begin(restored.step)
+                self.rates = Rates(self.history.commits)
         self._tell([*restored.refused, self.history.notice])
         return restored
 
@@ -143,10 +150,22 @@ class Checkpointing:
         self.checkpoints.save(step, self.model.checkpointed, attributes=attributes)
         self.count += 1
         self.blocking += self.checkpoints.seconds.blocking
+        self.history.waited += self.checkpoints.seconds.blocking
         self._latest, self._latest_step = time.monotonic(), step
         self._tell_notices()
         self._note_rate()
         self._keep_history()
+
+    def note_steps(self, step: int, pace: float) -> None:
+        """Keep in mind how far the run is, so that its next incarnation knows what it does again. Not collective.
+
+        Args:
+            step: the last that was done.
+            pace: seconds a step.
+        """
+        self.history.reached, self.history.pace = step, pace
+        if self._latest_step is not None and time.monotonic() - self._kept > KEEP_EVERY:
+            self._keep_history()
 
     def finish(self) -> None:
         """Wait for the last one to be durable. Collective."""
@@ -157,11 +176,12 @@ class Checkpointing:
     def complete(self) -> None:
         """The run has reached its end: its restarts were no failures. Collective."""
         self.checkpoints.complete()
-        self.history.interruptions = max(0, self.history.interruptions - 1)  # the next start is after none
-        if self.count:
+        self.history.finished = True
+        if self._latest_step is not None:
             self._keep_history()
 
     def _keep_history(self) -> None:
+        self._kept = time.monotonic()
         if self.comm.rank == 0:
             try:
                 self.history.write(self.folder, time.monotonic() - self._begun)
@@ -177,6 +197,7 @@ class Checkpointing:
         if self.checkpoints.seconds.durable:
             self.durable = self.checkpoints.seconds.durable
             self.rates.add(self.bytes, self.durable)
+            self.history.commits = self.rates.known
 
     @property
     def margin(self) -> float:
@@ -218,11 +239,10 @@ class Checkpointing:
         self._keep_history()
         return ""
 
-    def summary(self, seconds: float, end: str) -> dict[str, Any]:
+    def summary(self, end: str) -> dict[str, Any]:
         """What summary.json says of checkpoints.
 
         Args:
-            seconds: of the run so far.
             end: why the last step has no checkpoint, or "".
         """
         mean, interval = self.mean(), self.interval()
@@ -240,7 +260,8 @@ class Checkpointing:
             "mean_seconds_between_interruptions": mean,
             "interruptions": self.history.interruptions,
             "waste_predicted": expected_waste(interval, cost or 0.0, mean) if known else None,
-            "waste_actual": self.blocking / seconds if seconds else 0.0,
+            "waste_actual": self.history.waste(time.monotonic() - self._begun),
+            "seconds_done_again": self.history.redone,
             "last_predicted_seconds": self.predicted,
             "last_actual_seconds": self.durable if self.predicted is not None else None,
             "not_made": end or None,

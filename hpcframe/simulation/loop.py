@@ -95,13 +95,26 @@ class Run:
         self.comm = comm
         self.timing = Timing()
         self.directory = Path(configuration.simulation.directory)
-        self.model = build_model(configuration, comm)
-        self.grid = self.model.grid
-        self.checkpointing = Checkpointing(configuration, self.model, self.directory)
-        self.steps = self._begin(restart)
         with collectively(comm, f"making the folder {self.directory}"), explained(self.directory):
             if comm.rank == 0:
                 self.directory.mkdir(parents=True, exist_ok=True)
+        self.watchdog = Watchdog(self.directory, comm, configuration.monitor.stall_seconds)
+        try:
+            self._set_up(restart)
+        except BaseException:
+            self.watchdog.close()
+            raise
+
+    def _set_up(self, restart: str) -> None:
+        """Collective."""
+        configuration = self.configuration
+        self.watchdog.enter("making the model")
+        self.model = build_model(configuration, self.comm)
+        self.grid = self.model.grid
+        self.checkpointing = Checkpointing(configuration, self.model, self.directory, self.watchdog.progress)
+        self.watchdog.enter("the initial values, or those of a checkpoint")
+        self.steps = self._begin(restart)
+        self.watchdog.enter("measuring the memory")
         self.bandwidth = measure(self.grid)
         self.step = self.first_step
         self.stopped_by = Reason.NONE
@@ -140,17 +153,15 @@ class Run:
         """Do all steps, or those until a request to stop, and write results. Collective."""
         progress = show_progress(self.steps.count, self.comm.rank)
         names = tuple(self.model.diagnostics())
-        watchdog = Watchdog(self.directory, self.comm, self.configuration.monitor.stall_seconds)
         path = self.directory / "diagnostics.csv"
         self._set_margin(interruptions)
         try:
             with Diagnostics(path, self.grid, names, lambda step: self._belongs(step, self._every_row)) as table:
-                self._watchdog = watchdog
                 self._record(table, first=not self.first_step)
                 self._advance_all(table, progress, interruptions)
         finally:
             progress.close()
-            watchdog.close()
+            self.watchdog.close()
 
     def _belongs(self, step: int, interval: float) -> bool:
         """Whether what an interrupted run wrote after a step stays: it is what a run without interruption writes, and
@@ -168,6 +179,7 @@ class Run:
             chunk = max(1, round((until - self.step) * CHUNK_SECONDS / max(decision.longest, 1e-6)))
             chunk = min(chunk, 10 * (until - self.step))
             self.step, self.stopped_by = until, decision.reason
+            self.checkpointing.note_steps(self.step, self.timing.advance / (self.step - self.first_step))
             progress.update(self.step)
             if decision.reason:  # time may be short: the state first
                 self._keep(decision, interruptions)
@@ -177,13 +189,13 @@ class Run:
                 self._keep(decision, interruptions)
         if self.stopped_by and interruptions:
             interruptions.obeyed()
-        self._enter("waiting for the last checkpoint")
+        self.watchdog.enter("waiting for the last checkpoint")
         self.checkpointing.finish()
         if not self.is_interrupted:
             self.checkpointing.complete()
 
     def _advance(self, steps: int) -> float:
-        self._enter(f"steps {self.step + 1} to {self.step + steps}")
+        self.watchdog.enter(f"steps {self.step + 1} to {self.step + steps}")
         begin = time.perf_counter()
         self.model.advance(steps, self.steps.dt)
         seconds = time.perf_counter() - begin
@@ -207,7 +219,7 @@ class Run:
             self.checkpointing.finish()  # raises why, on every rank
         section, last = self.configuration.checkpoint, self.steps.count
         due = section.periodic and is_due(self.step, section.every_steps, last)
-        self._enter(f"the checkpoint of step {self.step}")
+        self.watchdog.enter(f"the checkpoint of step {self.step}")
         if decision.reason and self.step < last:
             self.not_kept = self.checkpointing.save_before_end(self.step, self.steps.dt, decision.seconds_left)
         elif due or decision.checkpoint:
@@ -225,7 +237,7 @@ class Run:
     def _record(self, table: Diagnostics, first: bool = False) -> None:
         """Diagnostics and output where they are due."""
         last = self.step if self.stopped_by else self.steps.count
-        self._enter(f"the results of step {self.step}")
+        self.watchdog.enter(f"the results of step {self.step}")
         begin = time.perf_counter()
         if first or is_due(self.step, self._every_row, last):
             values = self._values()
@@ -247,9 +259,6 @@ class Run:
     def is_interrupted(self) -> bool:
         """Whether it stopped before its last step."""
         return bool(self.stopped_by) and self.step < self.steps.count
-
-    def _enter(self, phase: str) -> None:
-        self._watchdog.enter(phase)
 
     @property
     def time(self) -> float:

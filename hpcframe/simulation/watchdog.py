@@ -41,7 +41,7 @@ NAME = "hpcframe-watchdog"  # of its threads
 
 
 class Watchdog:
-    """Ends the job with exit code 1 and a report when no rank has entered a phase for a set time.
+    """Ends the job with exit code 1 and a report when no rank has made progress for a set time.
 
     The report goes to standard error and to `<directory>/stalled.txt`. Time that the process or the machine was
     suspended does not count.
@@ -80,6 +80,10 @@ class Watchdog:
     def enter(self, phase: str) -> None:
         """Say that this rank makes progress, and what it does next, as in "step 1200". Not collective, and cheap."""
         self._phase = phase
+        self.progress()
+
+    def progress(self) -> None:
+        """Say that this rank makes progress in its phase. Not collective, and cheap."""
         self._beats += 1
 
     def close(self) -> None:
