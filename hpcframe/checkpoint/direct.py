@@ -7,7 +7,7 @@ needed. A tile's checksum is that of the buffer in memory, taken before the buff
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from mpi4py import MPI
 
-from hpcframe.checkpoint.container import Layout, Places
+from hpcframe.checkpoint.container import Layout
 from hpcframe.checkpoint.crc32c import crc32c
 from hpcframe.checkpoint.cutting import OwnTiles
+from hpcframe.checkpoint.manifest import Extent
 from hpcframe.files import close_all, explained, read_at, write_at
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.decomposition import Axes
@@ -39,7 +40,9 @@ class TileFiles:
     layout: Layout
     progress: Callable[[], None]
     checksums: Checksums = field(default_factory=dict)
+    _others: list[Extent] = field(default_factory=list)
     _open: dict[int, int] = field(default_factory=dict)
+    _buffer: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))  # to read back
 
     def write(self, name: str, place: Axes, tile: npt.NDArray) -> None:
         """Write a tile. Raises OSError. Not collective."""
@@ -61,6 +64,12 @@ class TileFiles:
             for place in tiles:
                 self._descriptor(self.layout.places[name].file_of(place))
 
+    def also(self, extents: list[Extent]) -> None:
+        """Take over what is no tile, for `sync` and `is_right`. Raises OSError. Not collective."""
+        self._others = extents
+        for extent in extents:
+            self._descriptor(extent.file)
+
     def _descriptor(self, index: int) -> int:
         if index not in self._open:
             self._open[index] = os.open(self.folder / self.layout.names[index], os.O_RDWR)
@@ -76,18 +85,27 @@ class TileFiles:
         try:
             for descriptor in self._open.values():
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            return all(self._are_right(self.layout.places[name], found) for name, found in self.checksums.items())
+            return all(map(self._is_right, self._extents()))
         except OSError:  # what cannot be read is not right
             return False
 
-    def _are_right(self, places: Places, checksums: Mapping[Axes, int]) -> bool:
-        tile = np.empty(places.tile_bytes, np.uint8)
-        return all(self._is_right(places, place, checksum, tile) for place, checksum in checksums.items())
+    def _extents(self) -> Iterator[Extent]:
+        """All that was written."""
+        for name, checksums in self.checksums.items():
+            places = self.layout.places[name]
+            for place, checksum in checksums.items():
+                yield Extent(places.file_of(place), int(places.offsets[place]), places.tile_bytes, checksum)
+        yield from self._others
 
-    def _is_right(self, places: Places, place: Axes, checksum: int, tile: npt.NDArray) -> bool:
+    def _is_right(self, extent: Extent) -> bool:
         self.progress()
-        file = self._descriptor(places.file_of(place))
-        return read_at(file, tile, int(places.offsets[place])) == tile.size and crc32c(tile) == checksum
+        if self._buffer.size < extent.length:
+            self._buffer = np.empty(extent.length, np.uint8)
+        found = self._buffer[: extent.length]
+        return (
+            read_at(self._descriptor(extent.file), found, extent.offset) == found.size
+            and crc32c(found) == extent.checksum
+        )
 
     def close(self) -> None:
         close_all(self._open)

@@ -115,6 +115,12 @@ def clean(folder: Path) -> list[str]:
     return lines
 
 
+def discard(path: Path) -> None:
+    """Delete a folder as far as that can be done now: `clean` does the rest. Not collective."""
+    with suppress(OSError):  # even with ignore_errors a failed close of a folder is raised
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _delete(path: Path) -> list[str]:
     """Delete a folder, or a file that somebody put in the place of one; a line where that fails."""
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time as clock
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +15,8 @@ from hpcframe.checkpoint.crc32c import crc32c
 from hpcframe.checkpoint.cutting import OwnTiles, bytes_of_copy
 from hpcframe.checkpoint.direct import Checksums, TileFiles, write_fields
 from hpcframe.checkpoint.draft import Draft, Part, compose, create_files, names_of, write_container
-from hpcframe.checkpoint.folder import publish, remove, set_aside, steps_in
-from hpcframe.checkpoint.manifest import encode, plain_attributes
+from hpcframe.checkpoint.folder import discard, publish, remove, set_aside, steps_in
+from hpcframe.checkpoint.manifest import Extent, FileRecord, encode, plain_attributes
 from hpcframe.checkpoint.retention import to_remove
 from hpcframe.checkpoint.session import Session
 from hpcframe.checkpoint.tiles import Chosen, TiledArray
@@ -27,7 +26,7 @@ from hpcframe.grid.agreement import collectively
 from hpcframe.grid.field import Field
 from hpcframe.grid.memory import available_bytes
 
-Container = tuple[list[Any], list[Any]]  # records of the files, and of all in them that is no tile
+Container = tuple[list[FileRecord], list[Extent]]  # records of the files, and of all in them that is no tile
 SPARE = 1.1  # memory to have, over what a second copy takes
 
 
@@ -139,10 +138,18 @@ class Writer:
 
     def _give_up(self, draft: Draft, error: Exception | None) -> None:
         """What is left of a checkpoint that failed is of no use. Where it cannot be removed now, the next run does.
-        Collective."""
-        wrong = self.session.grid.comm.allreduce(int(isinstance(error, NotAsWrittenError)))
-        if self.session.grid.rank == 0:
-            shutil.rmtree(draft.partial, ignore_errors=True)
+        Collective.
+
+        Raises:
+            HpcframeError: on every rank, where it failed because somebody else has the folder now, and cleaned it.
+        """
+        comm = self.session.grid.comm
+        wrong = comm.allreduce(int(isinstance(error, NotAsWrittenError)))
+        with collectively(comm, f"giving {draft.final} up"), explained(self.session.folder):
+            if self.session.lease:
+                self.session.lease.check()
+        if comm.rank == 0:
+            discard(draft.partial)
             if wrong and draft.final.exists():
                 set_aside(draft.final, "what was read back was not what had been written")
 
@@ -162,6 +169,7 @@ class Writer:
                     files.adopt(checksums)
                 if comm.rank == 0:
                     container = write_container(draft, self.session.options.files)
+                    files.also(container[1])
                 files.sync()
             parts = comm.gather(self._part(files.checksums))
             with collectively(comm, f"completing {draft.final}"), explained(draft.final):
@@ -220,6 +228,7 @@ class Writer:
                 files.write_all(name, tiles, range(len(tiles)))
             if rank == 0:
                 container = write_container(draft, self.session.options.files)
+                files.also(container[1])
             files.sync()
             parts = [self._part(files.checksums)]
             if rank == 0:
