@@ -68,7 +68,8 @@ class OwnTiles(Sequence[npt.NDArray]):
         if self._copy is not None:
             source = _source(field)
             np.copyto(self._copy, source)
-            self._block = self._copy if source is not field.padded else self._copy[(..., *field.local.interior())]
+            inside: tuple[Any, ...] = (..., *field.local.interior())
+            self._block = self._copy[inside] if source is field.padded else self._copy
         return requests
 
     def __len__(self) -> int:

@@ -4,6 +4,9 @@ It needs an h5py that is built with the HDF5 of the MPI in use: `scripts/install
 is as fast as plain writes and reports its errors. Writing collectively gains nothing where each tile has one owner, and
 on a full disk Open MPI (OMPIO, the component vulcan: 4.1.4, 5.0.11) drops the error on all ranks, or raises on some and
 leaves the others waiting. So the space is reserved before, and the tiles are read back after a collective write.
+
+Opening is collective in either way: where one rank alone cannot open the file (too many open files, say), OMPIO leaves
+the others waiting, and only a watchdog ends them. Each rank opens the file plainly before, which finds most of it.
 """
 
 from __future__ import annotations
