@@ -75,8 +75,8 @@ def measure(grid: Any, fields: tuple[Any, ...], folder: Path, options: argparse.
         times = {"file a rank": timed(grid, lambda: write_own(folder, grid.rank, contents))}
         at_once.save(number, *fields)
         times["durable"] = slowest(grid, at_once.seconds.durable)
-        times["memcpy"] = timed(grid, lambda: [np.copyto(*pair) for pair in zip(copies, contents, strict=True)])
         times["steps"] = timed(grid, lambda: advance(fields, options.steps))
+        times["memcpy"] = timed(grid, lambda: [np.copyto(*pair) for pair in zip(copies, contents, strict=True)])
         if behind:
             grid.comm.Barrier()
             behind.save(number, *fields)
