@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from hpcframe import cli_slurm
 from hpcframe.errors import HpcframeError, InputError
 from hpcframe.version import version
 
@@ -27,6 +28,8 @@ checkpoint = typer.Typer(
     help="Look at checkpoints, check them, remove some: on any machine, without MPI.",
 )  # fmt: skip
 app.add_typer(checkpoint, name="checkpoint")
+for job_command in (cli_slurm.submit, cli_slurm.status, cli_slurm.cancel):
+    app.command()(job_command)
 
 Configuration = Annotated[Path, typer.Argument(help="sim.toml; `hpcframe new heat` prints one", show_default=False)]
 Ranks = Annotated[int, typer.Option("-n", "--ranks", min=1, help="ranks to start on this machine")]
@@ -92,8 +95,14 @@ def new(kernel: Annotated[str, typer.Argument(help="a shipped kernel", show_defa
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    nodes: Annotated[bool, typer.Option("--nodes", help="all nodes of this Slurm job, and where they differ")] = False,
+) -> None:
     """Check this machine: PASS, SKIP or FAIL with the remedy. Exit code 1 if anything failed."""
+    if nodes:
+        from hpcframe.launch.allocation import examine_nodes
+
+        raise typer.Exit(examine_nodes())
     from hpcframe.launch.doctor import examine
 
     raise typer.Exit(examine())

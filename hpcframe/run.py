@@ -21,6 +21,7 @@ Picture = tuple[Path, Path, str]  # the file to draw from, the file to draw to, 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+    from hpcframe.simulation.fabric import Fabric
     from hpcframe.simulation.loop import Run
 
 
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[int, Picture | None]:
     """The exit code, and what to draw."""
     from hpcframe.grid.communicator import connect
+    from hpcframe.simulation.fabric import Fabric
     from hpcframe.simulation.interruption.interruptions import Interruptions
     from hpcframe.simulation.loop import Run
     from hpcframe.simulation.planning import explain
@@ -84,14 +86,15 @@ def _run(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[int, Pictur
         if world.rank == 0:
             print(text, flush=True)
         return 0, None
-    limit = configuration.monitor.time_limit
-    interruptions = Interruptions(Path(configuration.simulation.directory), world, connect(world).node, limit)
+    limit, node = configuration.monitor.time_limit, connect(world).node
+    fabric = Fabric(node)
+    interruptions = Interruptions(Path(configuration.simulation.directory), world, node, limit)
     try:
         run = Run(configuration, world, options.restart)
         if world.rank == 0:
             _announce(run)
         run.execute(interruptions)
-        return _conclude(run, options.restart)
+        return _conclude(run, fabric, options.restart)
     finally:
         interruptions.close()
 
@@ -120,13 +123,13 @@ def _announce(run: Run) -> None:
         print(f"continues from the checkpoint of step {run.first_step} (--restart none begins anew)", flush=True)
 
 
-def _conclude(run: Run, restart: str) -> tuple[int, Picture | None]:
+def _conclude(run: Run, fabric: Fabric, restart: str) -> tuple[int, Picture | None]:
     """Write the summary, and say where everything is."""
     from hpcframe.grid.agreement import collectively
     from hpcframe.simulation.results import describe, summarise
     from hpcframe.simulation.summary import write_summary
 
-    summary = summarise(run)
+    summary = summarise(run, fabric)
     with collectively(run.comm, "writing the summary"):
         if run.comm.rank == 0:
             write_summary(run.directory / "summary.json", **summary)

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from hpcframe.simulation.fabric import Fabric, advice
 from hpcframe.simulation.loop import Run
 from hpcframe.simulation.summary import machine, versions
 
 
-def summarise(run: Run) -> dict[str, Any]:
-    """The sections of summary.json, the same on every rank. Collective."""
+def summarise(run: Run, fabric: Fabric) -> dict[str, Any]:
+    """The sections of summary.json, the same on every rank; `fabric` was made before the run. Collective."""
     grid, steps = run.grid, run.step
     slowest, mean = _over_ranks(run, [run.timing.advance, grid.seconds["compute"], grid.seconds["wait"]])
     return {
@@ -39,10 +40,11 @@ def summarise(run: Run) -> dict[str, Any]:
             "output": run.timing.output,
             "checkpoints": run.timing.checkpoints,
         },
-        "checkpoints": run.checkpointing.summary(time.perf_counter() - run.timing.begun, run.not_kept),
+        "checkpoints": run.checkpointing.summary(run.not_kept),
         "speed": _speed(run, slowest[0]),
         "halo_share": mean[2] / (mean[1] + mean[2]) if mean[1] + mean[2] else 0.0,
         "imbalance": slowest[1] / mean[1] if mean[1] else 1.0,
+        "efa": fabric.summary(run.comm),
         "final": final_norms(run),
         "configuration": run.configuration.table,
         "versions": versions(),
@@ -103,7 +105,8 @@ def describe(run: Run, summary: dict[str, Any]) -> str:
             f"speed: {speed['GLUP_per_s']:.3g} GLUP/s, {speed['T_eff_GB_per_s']:.3g} GB/s of "
             f"{speed['bandwidth_GB_per_s']:.3g} GB/s measured ({100 * speed['share_of_bandwidth']:.0f} %)"
         )
-    return "\n".join(lines + _describe_checkpoints(summary["checkpoints"], run.configuration.checkpoint.interval))
+    lines += _describe_checkpoints(summary["checkpoints"], run.configuration.checkpoint.interval)
+    return "\n".join(filter(None, [*lines, advice(summary)]))
 
 
 def _describe_checkpoints(made: dict[str, Any], interval: str) -> list[str]:

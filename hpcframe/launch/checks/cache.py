@@ -48,7 +48,6 @@ def _twice(x: float) -> float:
 
 def _place(folder: Path) -> Finding:
     kind = file_system(folder)
-    found = f"{folder}, {kind}, {gigabytes(shutil.disk_usage(folder).free)} free"
-    if is_network(kind):
-        return Finding("PASS", found, f"a network file system, for which all nodes queue: {ELSEWHERE}")
-    return Finding("PASS", found)
+    free = f"{gigabytes(shutil.disk_usage(folder).free)} free"
+    advice = f"a network file system, for which all nodes queue: {ELSEWHERE}" if is_network(kind) else ""
+    return Finding("PASS", f"{folder}, {kind}", advice, free)

@@ -13,11 +13,13 @@ class Finding:
     """One line of `hpcframe doctor`, without its title.
 
     Attributes:
-        status: SKIP where there was nothing to check, and `found` says why.
+        status: FAIL where a run would break or go wrong; SKIP where there was nothing to check, and `found` says why.
         found: what was found, in a few words.
         remedy: what to do about a FAIL; advice after a PASS or SKIP; "" where there is nothing to do.
+        varies: more of what was found that differs between nodes which are alike, such as free space.
     """
 
     status: Status
     found: str
     remedy: str = ""
+    varies: str = ""

@@ -45,8 +45,8 @@ def look_at(folder: Path, remedy: str) -> Finding:
     except OSError as error:
         return Finding("FAIL", f"{folder} cannot be written: {error.strerror}", remedy)
     free = shutil.disk_usage(folder).free
-    found = f"{folder}, {file_system(folder)}, {gigabytes(free)} free"
-    return Finding("PASS", found, f"little is free; {remedy}" if free < LITTLE else "")
+    advice = f"little is free; {remedy}" if free < LITTLE else ""
+    return Finding("PASS", f"{folder}, {file_system(folder)}", advice, f"{gigabytes(free)} free")
 
 
 def write_trial(folder: Path) -> None:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 NETWORK = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "wekafs", "cifs", "smb", "afs", "fuse.sshfs", "9p")
 
 MOUNTS = Path("/proc/mounts")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A line of /proc/mounts: where it is mounted, the type of the file system, and the options."""
+
+    point: str
+    kind: str
+    options: tuple[str, ...]
+
+
+def mounted(mounts: str) -> list[Mount]:
+    """What is mounted, by the text of /proc/mounts. Not collective."""
+    fields = (line.split() for line in mounts.splitlines())
+    return [Mount(_plain(point), kind, tuple(options.split(","))) for _, point, kind, options, *_ in fields]
 
 
 def file_system(path: Path) -> str:
@@ -19,8 +35,8 @@ def file_system(path: Path) -> str:
 
 def type_in(mounts: str, path: Path) -> str:
     """The type of what holds the absolute `path`, by the text of /proc/mounts. Not collective."""
-    mounted = [line.split()[1:3] for line in mounts.splitlines()]
-    holding = [(Path(_plain(point)), kind) for point, kind in mounted if path.is_relative_to(_plain(point))]
+    found = mounted(mounts)
+    holding = [(Path(mount.point), mount.kind) for mount in found if path.is_relative_to(mount.point)]
     deepest = max((len(point.parts) for point, _ in holding), default=0)
     # A later mount covers an earlier one at the same point.
     kinds = [kind for point, kind in holding if len(point.parts) == deepest]

@@ -10,9 +10,10 @@ from pathlib import Path
 from mpi4py import MPI
 
 from hpcframe.grid.agreement import collectively
+from hpcframe.metadata import metadata_host
 from hpcframe.simulation.interruption.reason import Reason, Source
 from hpcframe.simulation.interruption.signals import Signals
-from hpcframe.simulation.interruption.spot import SpotNotices, metadata_host
+from hpcframe.simulation.interruption.spot import SpotNotices
 from hpcframe.simulation.interruption.stop_file import StopFile
 from hpcframe.simulation.interruption.time_limit import MARGIN, TimeLimit
 

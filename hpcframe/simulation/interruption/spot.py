@@ -10,53 +10,13 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from hpcframe.errors import InputError
+from hpcframe.metadata import Metadata, MetadataError
 from hpcframe.simulation.interruption.reason import Reason
 
-if TYPE_CHECKING:
-    from hpcframe.simulation.interruption.metadata import Metadata
-
-ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
-DISABLED = "AWS_EC2_METADATA_DISABLED"
-DEFAULT = "169.254.169.254"
-FIRMWARE = Path("/sys/devices/virtual/dmi/id")
 PAUSE = 5.0  # s between two polls, as EC2 advises
 ATTEMPTS = 3  # at the start, until there is taken to be no service
-
-
-def metadata_host(environment: Mapping[str, str], firmware: Path = FIRMWARE) -> str | None:
-    """The host of the metadata service to poll, None for none. Not collective.
-
-    On other machines than EC2's its address may belong to anybody, or hang; there it has to be given.
-
-    Raises:
-        InputError: AWS_EC2_METADATA_SERVICE_ENDPOINT is no URL that starts with http://.
-    """
-    if environment.get(DISABLED, "").lower() == "true":
-        return None
-    given = environment.get(ENDPOINT)
-    if not given:
-        return DEFAULT if is_ec2(firmware) else None
-    try:
-        url = urlsplit(given)
-        right = url.scheme == "http" and url.hostname and url.port != 0
-    except ValueError:  # a port that is not a number, half an IPv6 address
-        right = False
-    if not right:
-        raise InputError(f"{ENDPOINT} is {given!r}: expected a URL such as http://{DEFAULT}")
-    return url.netloc
-
-
-def is_ec2(firmware: Path = FIRMWARE) -> bool:
-    """Whether the firmware says that this machine is EC2's; its older ones say so in the version. Not collective."""
-    files = [firmware / name for name in ("sys_vendor", "bios_version")]
-    return any("amazon" in file.read_text().lower() for file in files if file.exists())
 
 
 class SpotNotices:
@@ -82,8 +42,6 @@ class SpotNotices:
         self._closed.set()
 
     def _watch(self) -> None:
-        from hpcframe.simulation.interruption.metadata import Metadata, MetadataError  # loaded where it is needed
-
         metadata, failures, ever = Metadata(self._host), 0, False
         while not self._closed.is_set() and self._reason is not Reason.SPOT:
             try:

@@ -5,11 +5,48 @@ Source: "Use the Instance Metadata Service to access instance metadata", EC2 Use
 
 from __future__ import annotations
 
-import http.client
 import time
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
 
+from hpcframe.errors import InputError
+
+ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+DISABLED = "AWS_EC2_METADATA_DISABLED"
+DEFAULT = "169.254.169.254"
+FIRMWARE = Path("/sys/devices/virtual/dmi/id")
 LONGEST_TOKEN = 21600  # s: the longest that the service grants
 WITHIN = 2.0  # s for each step of a request; the service is on the machine and takes a millisecond
+
+
+def metadata_host(environment: Mapping[str, str], firmware: Path = FIRMWARE) -> str | None:
+    """The host of the metadata service to ask, None for none. Not collective.
+
+    On other machines than EC2's its address may belong to anybody, or hang; there it has to be given.
+
+    Raises:
+        InputError: AWS_EC2_METADATA_SERVICE_ENDPOINT is no URL that starts with http://.
+    """
+    if environment.get(DISABLED, "").lower() == "true":
+        return None
+    given = environment.get(ENDPOINT)
+    if not given:
+        return DEFAULT if is_ec2(firmware) else None
+    try:
+        url = urlsplit(given)
+        right = url.scheme == "http" and url.hostname and url.port != 0
+    except ValueError:  # a port that is not a number, half an IPv6 address
+        right = False
+    if not right:
+        raise InputError(f"{ENDPOINT} is {given!r}: expected a URL such as http://{DEFAULT}")
+    return url.netloc
+
+
+def is_ec2(firmware: Path = FIRMWARE) -> bool:
+    """Whether the firmware says that this machine is EC2's; its older ones say so in the version. Not collective."""
+    files = [firmware / name for name in ("sys_vendor", "bios_version")]
+    return any("amazon" in file.read_text().lower() for file in files if file.exists())
 
 
 class MetadataError(Exception):
@@ -54,6 +91,8 @@ class Metadata:
         self._renewal = time.monotonic() + LONGEST_TOKEN / 2
 
     def _request(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+        import http.client  # loaded where it is needed: most machines are not EC2's
+
         connection = http.client.HTTPConnection(self.host, timeout=WITHIN)
         try:
             connection.request(method, path, headers=headers)
