@@ -7,6 +7,8 @@ checkpoint written, so that the same command goes on from there, 1 anything else
 from __future__ import annotations
 
 import argparse
+import atexit
+import socket
 import subprocess
 import sys
 import warnings
@@ -49,31 +51,66 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, and return the exit code. Collective over COMM_WORLD."""
     options = parse(arguments)
+    warnings.formatwarning = lambda message, *_, **__: f"hpcframe: {message}\n"
+    refused = _start_mpi()
+    if refused:
+        return refused
     from mpi4py import MPI
 
-    from hpcframe.errors import InputError
-    from hpcframe.grid.communicator import check_launch, launched_rank
-    from hpcframe.simulation.failure import WRONG_INPUT, end_job
+    from hpcframe.outcome import leave_outcome
+    from hpcframe.simulation.failure import end_job
 
-    warnings.formatwarning = lambda message, *_, **__: f"hpcframe: {message}\n"
-    try:
-        check_launch(MPI.COMM_WORLD.size)
-    except InputError as error:  # tasks that do not see each other: the first of them speaks
-        return WRONG_INPUT if launched_rank() else end_job(MPI.COMM_WORLD, error)
     world, failures = MPI.COMM_WORLD.Dup(), MPI.COMM_WORLD.Dup()
     try:
-        code, picture = _run(options, world)
+        code, reason, picture = _run(options, world)
+        if world.rank == 0:
+            leave_outcome(code, reason)
     except Exception as error:
         return end_job(failures, error)
     rank = world.rank
     MPI.Finalize()
     if picture and rank == 0:
         _draw(*picture)
-    return code
+    return 0 if rank else code  # a launcher may end the other ranks when one ends badly: rank 0 still draws
 
 
-def _run(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[int, Picture | None]:
-    """The exit code, and what to draw."""
+def _start_mpi() -> int:
+    """Start MPI, where the launcher fits it; otherwise one task says what to do, and all return the exit code."""
+    import mpi4py
+
+    mpi4py.rc.initialize = False
+    from mpi4py import MPI
+
+    from hpcframe.errors import InputError
+    from hpcframe.protocol import check_launch, check_protocol, launched_rank
+
+    library = MPI.Get_library_version()
+    try:
+        check_protocol(library)
+        if not MPI.Is_initialized():
+            MPI.Init_thread()
+            atexit.register(_finalize)
+        check_launch(MPI.COMM_WORLD.size, library)
+    except InputError as error:  # tasks that do not see each other: the first of them speaks
+        from hpcframe.outcome import leave_outcome
+        from hpcframe.simulation.failure import WRONG_INPUT, say
+
+        if launched_rank() == 0:
+            say(error, f"the first task on {socket.gethostname()}")
+            leave_outcome(WRONG_INPUT, "refused")
+        return WRONG_INPUT
+    return 0
+
+
+def _finalize() -> None:
+    from mpi4py import MPI
+
+    if not MPI.Is_finalized():
+        MPI.Finalize()
+
+
+def _run(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[int, str, Picture | None]:
+    """The exit code, why in a word, and what to draw."""
     from hpcframe.grid.communicator import connect
     from hpcframe.simulation.fabric import Fabric
     from hpcframe.simulation.interruption.interruptions import Interruptions
@@ -85,7 +122,7 @@ def _run(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[int, Pictur
         text = explain(configuration, world)
         if world.rank == 0:
             print(text, flush=True)
-        return 0, None
+        return 0, "explained", None
     limit, node = configuration.monitor.time_limit, connect(world).node
     fabric = Fabric(node)
     interruptions = Interruptions(Path(configuration.simulation.directory), world, node, limit)
@@ -123,7 +160,7 @@ def _announce(run: Run) -> None:
         print(f"continues from the checkpoint of step {run.first_step} (--restart none begins anew)", flush=True)
 
 
-def _conclude(run: Run, fabric: Fabric, restart: str) -> tuple[int, Picture | None]:
+def _conclude(run: Run, fabric: Fabric, restart: str) -> tuple[int, str, Picture | None]:
     """Write the summary, and say where everything is."""
     from hpcframe.grid.agreement import collectively
     from hpcframe.simulation.results import describe, summarise
@@ -144,7 +181,8 @@ def _conclude(run: Run, fabric: Fabric, restart: str) -> tuple[int, Picture | No
     picture = (run.output.latest, run.directory / "result.png", run.chosen_fields()[0].name)
     kept = run.checkpointing.latest_step is not None
     code = (INTERRUPTED if kept else FAILED) if run.is_interrupted else 0
-    return code, picture if run.configuration.output.picture else None
+    reason = run.stopped_by.name if run.is_interrupted else "done"
+    return code, reason, picture if run.configuration.output.picture else None
 
 
 def _draw(result: Path, picture: Path, field: str) -> None:

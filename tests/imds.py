@@ -1,8 +1,10 @@
 """EC2's metadata service, on loopback."""
 
+import json
 import os
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from waiting import until
@@ -76,3 +78,12 @@ class Imds:
         """Wait until somebody has seen what it answers now."""
         enough = self.requests + 4
         until(lambda: self.requests >= enough)
+
+
+def moment(seconds: float) -> str:
+    """A time from now, as EC2 writes it."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def spot_notice(seconds: float) -> str:
+    return json.dumps({"action": "terminate", "time": moment(seconds)})

@@ -10,10 +10,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hpcframe.errors import InputError
-from hpcframe.grid.communicator import check_launch
 from hpcframe.grid.decomposition import Decomposition, decompose
 from hpcframe.grid.halo import box_reads, check_halo, halo_of, widths
 from hpcframe.grid.memory import CACHE_LINE, PAGE, allocate, padded_shape
+from hpcframe.protocol import check_launch, check_protocol
 from hpcframe.stencils.regions import split
 
 LARGE = {1: (150,), 2: (131, 10), 3: (129, 5, 4)}  # their first axis alone can be cut into 128 blocks
@@ -201,11 +201,23 @@ def test_a_halo_wider_than_the_smallest_block_is_refused():
 
 @pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"])
 def test_tasks_that_do_not_see_each_other_are_refused(name):
-    check_launch(4, {name: "4"})
-    check_launch(1, {name: "1"})
-    check_launch(1, {})
-    with pytest.raises(InputError, match=rf"started 4 tasks \({name}\), but MPI sees each of them alone"):
-        check_launch(1, {name: "4"})
+    check_launch(4, "MPICH Version: 5.0.2", {name: "4"})
+    check_launch(1, "MPICH Version: 5.0.2", {name: "1"})
+    check_launch(1, "MPICH Version: 5.0.2", {})
+    with pytest.raises(InputError, match=rf"started 4 tasks \({name}\), but MPI sees .* alone.*srun --mpi=pmi2"):
+        check_launch(1, "MPICH Version: 5.0.2\nMPICH Release date: unknown", {name: "4"})
+
+
+@pytest.mark.parametrize(
+    ("library", "right", "wrong"),
+    [("Open MPI v5.0.11, package: x", "pmix_v4", "pmi2"), ("MPICH Version: 5.0.2", "pmi2", "pmix")],
+)
+def test_a_launcher_that_speaks_another_protocol_is_refused_before_mpi_starts(library, right, wrong):
+    check_protocol(library, {"SLURM_MPI_TYPE": right})
+    check_protocol(library, {"SLURM_MPI_TYPE": "none"})
+    check_protocol(library, {})
+    with pytest.raises(InputError, match=rf"srun speaks {wrong}, .*start it by `srun --mpi={right[:4]}`"):
+        check_protocol(library, {"SLURM_MPI_TYPE": wrong})
 
 
 # -- halos, regions, memory -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from imds import Imds
+from imds import Imds, moment, spot_notice
 from waiting import PATIENCE, until
 
 from hpcframe import metadata
@@ -232,10 +232,16 @@ def test_a_time_limit_is_a_reason_to_stop_a_margin_before_it(comm, interrupted_b
     assert interruptions.look()[0] is Reason.NONE
     left = interruptions.time_left()
     assert 900 < left <= 1000 if comm.rank == 0 else left == math.inf
-    interruptions.margin = 2000.0
-    reason, left = interruptions.look()
-    assert reason is (Reason.TIME_LIMIT if comm.rank == 0 else Reason.NONE)
-    assert 900 < comm.bcast(left) <= 1000
+
+
+@pytest.mark.mpi
+def test_a_short_job_is_used_to_its_half(comm, interrupted_by):
+    interruptions = interrupted_by(time_limit=age_of_process() + 2.0)
+    assert interruptions.margin == 60
+    assert interruptions.look()[0] is Reason.NONE
+    if comm.rank == 0:
+        until(lambda: interruptions.look()[0] is Reason.TIME_LIMIT)
+        assert interruptions.time_left() <= 1.0
 
 
 @pytest.mark.mpi
@@ -371,15 +377,6 @@ def test_a_node_without_squeue_is_told_and_sets_no_end(monkeypatch, tmp_path):
 
 
 # ---- EC2's notices
-
-
-def moment(seconds: float) -> str:
-    """A time from now, as EC2 writes it."""
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def spot_notice(seconds: float) -> str:
-    return json.dumps({"action": "terminate", "time": moment(seconds)})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def test_a_wheel_holds_the_kernels_with_their_samples_and_the_mark_of_types(tmp_path):
+def test_a_wheel_holds_the_kernels_the_batch_scripts_and_the_mark_of_types(tmp_path):
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
     built = subprocess.run(build, capture_output=True, text=True, timeout=100)
     assert built.returncode == 0, built.stderr
@@ -18,8 +18,11 @@ def test_a_wheel_holds_the_kernels_with_their_samples_and_the_mark_of_types(tmp_
         assert f"hpcframe/kernels/{kernel}.py" in names
     for sample in (path.name for path in (ROOT / "kernels").glob("*.toml")):
         assert f"hpcframe/kernels/{sample}" in names
+    for script in [*(ROOT / "slurm").glob("*.sbatch"), *(ROOT / "slurm/env").glob("*.sh")]:
+        assert f"hpcframe/slurm/{script.relative_to(ROOT / 'slurm')}" in names
+    assert "hpcframe/slurm/run.sbatch" in names
     assert "hpcframe/py.typed" in names
-    assert not any(name.startswith(("tests/", "kernels/")) for name in names)
+    assert not any(name.startswith(("tests/", "kernels/", "slurm/")) for name in names)
 
 
 def test_kernels_are_found_from_any_folder(tmp_path):

@@ -11,11 +11,12 @@ import numpy.typing as npt
 from mpi4py import MPI
 
 from hpcframe.errors import InputError
-from hpcframe.grid.communicator import check_launch, connect
+from hpcframe.grid.communicator import connect
 from hpcframe.grid.decomposition import Axes, Block, decompose
 from hpcframe.grid.exchange import HaloExchange
 from hpcframe.grid.field import Field
 from hpcframe.grid.halo import Reads, box_reads
+from hpcframe.protocol import check_launch
 
 PLANS_KEPT = 128  # exchanges and sweeps that are kept for the next time, with the fields that they are for
 
@@ -80,7 +81,7 @@ class CartesianGrid:
         """
         comm = MPI.COMM_WORLD if comm is None else comm
         if MPI.Comm.Compare(comm, MPI.COMM_WORLD) == MPI.IDENT:
-            check_launch(comm.size)
+            check_launch(comm.size, MPI.Get_library_version())
         self._set_geometry(shape, extent, origin, periodic)
         wanted = None if ranks is None else _axes("ranks", ranks, 0)
         self._check_count("ranks", wanted or self.shape)

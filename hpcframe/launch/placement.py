@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -112,3 +113,14 @@ def binding(placed: list[range]) -> str:
     if all(len(cores) == 1 for cores in placed):
         return "map_cpu:" + ",".join(str(cores[0]) for cores in placed)
     return "mask_cpu:" + ",".join(hex(sum(1 << core for core in cores)) for cores in placed)
+
+
+def main(arguments: list[str]) -> None:
+    """For a batch script: python -m hpcframe.launch.placement CORES DIES RANKS THREADS, all of a node. Prints the
+    `--cpu-bind` that spreads ranks over dies, or "cores" where dies are not known."""
+    cores, dies, ranks, threads = map(int, arguments)
+    print(_bound(cores, dies or None, ranks, threads).binding)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -9,6 +9,7 @@ import traceback
 from mpi4py import MPI
 
 from hpcframe.errors import HpcframeError, InputError, NoCheckpointError, RemoteError
+from hpcframe.outcome import leave_outcome
 
 FAILED, WRONG_INPUT, NO_CHECKPOINT = 1, 2, 3  # exit codes
 PATIENCE = 1.0  # s that a rank waits for all others to fail too
@@ -31,7 +32,10 @@ def end_job(comm: MPI.Intracomm, error: BaseException) -> int:
         reporter = comm.allreduce(comm.size if remote else comm.rank, MPI.MIN)
         if comm.rank == reporter % comm.size:
             _report(comm, error, its_own=bool(some_remote))
-        return int(comm.allreduce(code, MPI.MAX))
+        code = int(comm.allreduce(code, MPI.MAX))
+        if comm.rank == 0:
+            leave_outcome(code, "failed")
+        return code
     time.sleep(min(comm.rank * STAGGER, LONGEST))
     _report(comm, error, its_own=True)
     comm.Abort(code)
@@ -61,6 +65,11 @@ def _report(comm: MPI.Intracomm, error: BaseException, its_own: bool) -> None:
     `its_own` says that other ranks did not fail in the same way, so that it matters which rank this is.
     """
     where = f"rank {comm.rank} of {comm.size} on {MPI.Get_processor_name()}"
+    say(error, where, its_own)
+
+
+def say(error: BaseException, where: str, its_own: bool = False) -> None:
+    """To standard error. Not collective."""
     if isinstance(error, HpcframeError):
         text = f"hpcframe: {f'{where}: ' if its_own else ''}{error}\n"
     else:

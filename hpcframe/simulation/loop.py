@@ -229,10 +229,9 @@ class Run:
         self.timing.checkpoints += time.perf_counter() - begin
 
     def _set_margin(self, interruptions: Interruptions | None) -> None:
-        """How long before the end of the job to stop: time for a checkpoint, but no more than half of a short job."""
-        limit = self.configuration.monitor.time_limit or math.inf
+        """How long before the end of the job to stop: time for a checkpoint."""
         if interruptions:
-            interruptions.margin = min(self.checkpointing.margin, limit / 2)
+            interruptions.margin = self.checkpointing.margin
 
     def _record(self, table: Diagnostics, first: bool = False) -> None:
         """Diagnostics and output where they are due."""

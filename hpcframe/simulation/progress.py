@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any, Protocol
 
-from hpcframe.grid.communicator import TASK_COUNTS
+from hpcframe.protocol import TASK_COUNTS
 
 LINE_EVERY = 10.0  # s
 

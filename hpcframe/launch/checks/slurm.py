@@ -10,6 +10,7 @@ from hpcframe.launch.checks.finding import Finding
 from hpcframe.launch.checks.handshake import replies
 from hpcframe.launch.checks.mpi import HANDSHAKE, judge, loaded_version, release
 from hpcframe.launch.checks.programs import ask, essence
+from hpcframe.protocol import protocol_of
 
 WHEN_HUNG = "see what the job waits for: squeue --steps --me; or run hpcframe doctor in a job of its own"
 
@@ -28,11 +29,6 @@ def agreement() -> Finding:
     if protocol not in offered(asked.stdout + asked.stderr):
         return _not_offered(own, protocol, asked.stdout + asked.stderr)
     return _trial(own, protocol)
-
-
-def protocol_of(mpi: str) -> str:
-    """The --mpi of srun that an MPI, named as "Open MPI 5.0.11", needs. Not collective."""
-    return "pmix" if mpi.startswith("Open MPI") else "pmi2"
 
 
 def offered(listing: str) -> set[str]:

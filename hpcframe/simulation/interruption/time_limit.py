@@ -18,7 +18,8 @@ class TimeLimit:
     """When the job ends; for rank 0 alone, as clocks of nodes differ.
 
     Attributes:
-        margin: time (s) before the end from which on it is a reason to stop, since a checkpoint takes time.
+        margin: time (s) before the end from which on it is a reason to stop, since a checkpoint takes time; of a
+            short job no more than half, or each of its starts would stop at once.
     """
 
     def __init__(self, limit: float, environment: Mapping[str, str]) -> None:
@@ -28,7 +29,9 @@ class TimeLimit:
         """
         given = limit - age_of_process() if limit > 0 else math.inf
         self.margin = MARGIN
-        self._end = time.monotonic() + min(given, seconds_to_end(environment))
+        left = min(given, seconds_to_end(environment))
+        self._half = left / 2
+        self._end = time.monotonic() + left
 
     def time_left(self) -> float:
         """Seconds until the end, not below 0; infinite where there is none. Not collective."""
@@ -37,7 +40,7 @@ class TimeLimit:
     def look(self) -> tuple[Reason, float]:
         """As of `Source`. Not collective."""
         left = self.time_left()
-        return (Reason.TIME_LIMIT if left < self.margin else Reason.NONE), left
+        return (Reason.TIME_LIMIT if left < min(self.margin, self._half) else Reason.NONE), left
 
 
 def age_of_process() -> float:
