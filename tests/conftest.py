@@ -38,7 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(silent, "terminalreporter")
     # The launcher interrupts ranks by this signal: before it ends a rank that hangs, show where it hangs.
     faulthandler.register(signal.SIGUSR1, file=stderr, chain=True)
-    config.pluginmanager.register(RankReport(rank, stderr))
+    if not hasattr(config, "workerinput"):  # of pytest-xdist, which reports to the process that started it
+        config.pluginmanager.register(RankReport(rank, stderr))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -226,3 +226,13 @@ def test_output_into_a_file_has_no_control_codes_though_mpiexec_gives_ranks_a_te
     text = (case / "log").read_text()
     assert "done: 12 steps" in text
     assert "\x1b" not in text
+
+
+def test_a_model_in_a_file_finds_modules_beside_it_from_any_folder(case, tmp_path):
+    (case / "rates.py").write_text("FASTER = 2.0\n")
+    (case / "own.py").write_text(
+        "from rates import FASTER\nfrom hpcframe.kernels.heat import Heat\n\n\n"
+        "class Own(Heat):\n    def stable_dt(self):\n        return super().stable_dt() / FASTER\n"
+    )
+    code, _, errors = run(case, 1, "--set", f"simulation.model={case}/own.py:Own", PYTHONSAFEPATH="1")
+    assert code == 0, errors

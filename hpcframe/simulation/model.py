@@ -177,6 +177,9 @@ def _module_from(file: Path) -> Any:
         raise InputError(f"[simulation] model: {file} is not a Python file")
     module = importlib.util.module_from_spec(specification)
     sys.modules[specification.name] = module
+    beside = str(file.resolve().parent)
+    if beside not in sys.path:
+        sys.path.append(beside)  # last, so that a file there hides no library
     try:
         specification.loader.exec_module(module)
     except InputError:

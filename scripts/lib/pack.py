@@ -18,6 +18,7 @@ import importlib
 import importlib.util
 import os
 import py_compile
+import shutil
 import struct
 import subprocess
 import sys
@@ -56,7 +57,8 @@ def main() -> None:
     with tarfile.open(mode="w|", fileobj=sys.stdout.buffer, format=tarfile.GNU_FORMAT) as pack:
         add_program(pack)
         for file, name in [*members, *kernels]:
-            add(pack, file, name)
+            in_stdlib = name.suffix == ".so" and file.is_relative_to(STDLIB)
+            (add_relocated if in_stdlib else add)(pack, file, name)
         add_bytecode(pack, members)
     print(f"{len(members)} files, {len(kernels)} compiled kernels", file=sys.stderr)
 
@@ -146,31 +148,40 @@ def compiled(folder: Path | None) -> list[Path]:
 
 
 def add_program(pack: tarfile.TarFile) -> None:
-    """The Python program, with the library that it loads."""
+    """The Python program, and the libraries that lie beside its own."""
     program = Path(os.path.realpath(sys._base_executable))  # type: ignore[attr-defined]
-    with open("/proc/self/maps") as maps:
-        libraries = {Path(line.split()[-1]) for line in maps if "/libpython" in line}
-    files = [(program, Path("bin", LIBRARY.name)), *((library, Path("lib", library.name)) for library in libraries)]
-    for file, name in files:
-        with tempfile.NamedTemporaryFile() as changed:
-            changed.write(relocated(file.read_bytes(), {os.fsencode(library.parent) for library in libraries}))
-            changed.flush()
-            os.chmod(changed.name, 0o755)
-            add(pack, Path(changed.name), name)
+    add_relocated(pack, program, Path("bin", LIBRARY.name))
+    for library in libraries():
+        add_relocated(pack, library, Path("lib", library.name))
     for link, target in (("bin/python", LIBRARY.name), ("bin/python3", LIBRARY.name), ("lib64", "lib")):
         member = tarfile.TarInfo(link)
         member.type, member.linkname = tarfile.SYMTYPE, target
         pack.addfile(member)
 
 
-def relocated(code: bytes, folders: Iterable[bytes]) -> bytes:
-    """The program, which finds its library beside it: the path in its header is replaced by a shorter one."""
-    beside = b"\0$ORIGIN/../lib\0"
-    for folder in folders:
-        path = b"\0" + folder + b"\0"
-        if len(path) >= len(beside):
-            code = code.replace(path, beside.ljust(len(path), b"\0"))
-    return code
+def libraries() -> list[Path]:
+    """What the program loads of its own: in a folder of the system it is libpython only, if there is one."""
+    with open("/proc/self/maps") as maps:
+        loaded = {Path(line.split()[-1]) for line in maps if "/libpython" in line}
+    folders = {library.parent for library in loaded}
+    if any(folder.is_relative_to(system) for folder in folders for system in ("/usr/lib", "/usr/lib64", "/lib")):
+        return list(loaded)
+    return [library for folder in folders for library in folder.glob("*.so*")]
+
+
+def add_relocated(pack: tarfile.TarFile, file: Path, name: Path) -> None:
+    """Add a program or a library that finds libraries in the pack: a path in its header becomes a relative one."""
+    old = b"\0" + os.fsencode(Path(sys.base_prefix, "lib")) + b"\0"
+    new = b"\0$ORIGIN/" + os.fsencode(os.path.relpath("lib", name.parent)) + b"\0"
+    code = file.read_bytes()
+    if file.is_symlink() or old not in code or len(new) > len(old):
+        add(pack, file, name)
+        return
+    with tempfile.NamedTemporaryFile() as changed:
+        changed.write(code.replace(old, new.ljust(len(old), b"\0")))
+        changed.flush()
+        shutil.copystat(file, changed.name)
+        add(pack, Path(changed.name), name)
 
 
 def add(pack: tarfile.TarFile, file: Path, name: Path) -> None:

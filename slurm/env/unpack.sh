@@ -29,8 +29,8 @@ node_storage() {
     echo /tmp
 }
 
-# make_node_folder: one that nobody else can write to, as what is in it is run. Before that goes what this user's jobs left
-# there: this one before it was requeued, and those that were cancelled, which Slurm lets start nothing any more.
+# make_node_folder: one that nobody else can write to, as what is in it is run. Before that goes what this user's jobs
+# left there: this one before it was requeued, and those that were cancelled, which Slurm lets start nothing any more.
 make_node_folder() {
     local others
     others=$(squeue --noheader --me --format=%A) || return
@@ -86,8 +86,8 @@ if [ -n "${HPCFRAME_PACK:-}" ]; then
     make_node_folder || give_up "$node_folder cannot be made on every node"
     unpack
     export PATH=$node_folder/bin:$PATH HPCFRAME_PYTHON=$node_folder/bin/python
-    # The pack brings compiled kernels; others are compiled beside them. numba has a cache of its own, of what a model of
-    # one's own marks with njit(cache=True): it would be beside the source.
+    # The pack brings compiled kernels; others are compiled beside them. numba has a cache of its own, of what a model
+    # of one's own marks with njit(cache=True): it would be beside the source.
     export HPCFRAME_CACHE_DIR=$node_folder/cache NUMBA_CACHE_DIR=$node_folder/numba
     # Packages in the home folder would be found first: the pack is no virtual environment, which would ignore them.
     export PYTHONNOUSERSITE=1
@@ -96,7 +96,8 @@ if [ -n "${HPCFRAME_PACK:-}" ]; then
         export LD_LIBRARY_PATH=$node_folder/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     fi
     # Proves that every node can run it, before hundreds of ranks find out.
-    each_node "$HPCFRAME_PYTHON" -c "import hpcframe" || give_up "the Python of $HPCFRAME_PACK does not run on the nodes"
+    each_node "$HPCFRAME_PYTHON" -c "import hpcframe" ||
+        give_up "the Python of $HPCFRAME_PACK does not run on the nodes"
 else
     export HPCFRAME_PYTHON=${HPCFRAME_PYTHON:-python}
     # On the node too (hpcframe's own cache is, by default). Nobody can guess the name and put code of theirs there.
