@@ -30,7 +30,7 @@ class TimeLimit:
         given = limit - age_of_process() if limit > 0 else math.inf
         self.margin = MARGIN
         left = min(given, seconds_to_end(environment))
-        self._half = left / 2
+        self._half = max(left, 0.0) / 2
         self._end = time.monotonic() + left
 
     def time_left(self) -> float:
@@ -40,7 +40,7 @@ class TimeLimit:
     def look(self) -> tuple[Reason, float]:
         """As of `Source`. Not collective."""
         left = self.time_left()
-        return (Reason.TIME_LIMIT if left < min(self.margin, self._half) else Reason.NONE), left
+        return (Reason.TIME_LIMIT if left <= min(self.margin, self._half) else Reason.NONE), left
 
 
 def age_of_process() -> float:
