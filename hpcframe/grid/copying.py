@@ -36,7 +36,8 @@ def _move(typingctx: Any, target: Any, source: Any, word: Any) -> Any:
 
 
 # A row of a copy's table: addresses to and from, counts of four axes, strides (bytes) of the first three to and from.
-# A row of a mirror's: positions to and from, counts of four axes, strides of all to and from, the axis of layers.
+# A row of a mirror's: positions to and from, counts of four axes, strides of all to and from, the axis of layers, the
+# number of the first layer, counted from the wall.
 
 
 def _copy_words(word: Any) -> Callable[[npt.NDArray], None]:
@@ -64,11 +65,10 @@ def _copy_words(word: Any) -> Callable[[npt.NDArray], None]:
     return copy
 
 
-def _mirror(
-    flat: npt.NDArray, table: npt.NDArray, signs: npt.NDArray, shifts: npt.NDArray, slopes: npt.NDArray
-) -> None:
+def mirror(flat: npt.NDArray, table: npt.NDArray, signs: npt.NDArray, shifts: npt.NDArray, slopes: npt.NDArray) -> None:
+    """What `compile_mirror` compiles; also for compiled code that calls it."""
     for row in range(table.shape[0]):
-        sign, shift, slope, layered = signs[row], shifts[row], slopes[row], table[row, 14]
+        sign, shift, slope, layered, first = signs[row], shifts[row], slopes[row], table[row, 14], table[row, 15]
         for a in range(table[row, 2]):
             for b in range(table[row, 3]):
                 for c in range(table[row, 4]):
@@ -77,10 +77,10 @@ def _mirror(
                     if layered == 3:
                         for d in range(table[row, 5]):
                             at = target + d * table[row, 9]
-                            constant = shift + d * slope
+                            constant = shift + (first + d) * slope
                             flat[at] = sign * flat[source + d * table[row, 13]] + constant if sign != 0 else constant
                     else:
-                        layer = b if layered == 1 else c
+                        layer = first + (b if layered == 1 else c)
                         constant = shift + layer * slope
                         for d in range(table[row, 5]):
                             flat[target + d] = sign * flat[source + d] + constant if sign != 0 else constant
@@ -118,7 +118,7 @@ def compile_mirror(dtype: np.dtype, shared: Communicator) -> Callable[..., None]
     ghost = sign * inside + (shift + m * slope), without the inside, whatever it is, where sign is 0. Collective."""
     kind = numba.from_dtype(dtype)
     signature = f"void({kind}[::1], int64[:, ::1], {kind}[::1], {kind}[::1], {kind}[::1])"
-    return compile_once_a_node(_mirror, signature, shared.node, inspect.getsource(_mirror))
+    return compile_once_a_node(mirror, signature, shared.node, inspect.getsource(mirror))
 
 
 def mirror_table(flat: npt.NDArray, regions: Sequence[tuple[npt.NDArray, npt.NDArray, int]]) -> npt.NDArray:
@@ -128,10 +128,10 @@ def mirror_table(flat: npt.NDArray, regions: Sequence[tuple[npt.NDArray, npt.NDA
     """
     start = flat.ctypes.data
     rows = [
-        (_position(to, start), _position(at, start), *to.shape, *_strides(to), *_strides(at), axis)
+        (_position(to, start), _position(at, start), *to.shape, *_strides(to), *_strides(at), axis, 0)
         for to, at, axis in regions
     ]
-    return np.array(rows, dtype=np.int64).reshape(len(rows), 15)
+    return np.array(rows, dtype=np.int64).reshape(len(rows), 16)
 
 
 def _position(array: npt.NDArray, start: int) -> int:

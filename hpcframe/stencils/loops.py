@@ -48,25 +48,29 @@ def default_form(point: PointFunction) -> Form:
 
 
 def region_table(
-    point: PointFunction, form: Form, fields: Mapping[str, Field], block: Sequence[slice], boxes: Sequence[Box]
+    point: PointFunction,
+    form: Form,
+    fields: Mapping[str, Field],
+    block: Sequence[slice],
+    boxes: Sequence[Box] | npt.NDArray,
 ) -> npt.NDArray[np.int64]:
-    """A row a box: counts, first global indices, and where it lies in each memory layout."""
-    rows = [_row(point, form, fields, block, box) for box in boxes]
-    return np.array(rows, dtype=np.int64).reshape(len(rows), 2 * form.ndim + len(generate.columns(point, form)))
+    """A row a box: counts, first global indices, and where it lies in each memory layout.
 
-
-def _row(point: PointFunction, form: Form, fields: Mapping[str, Field], block: Sequence[slice], box: Box) -> list[int]:
-    row = [end - begin for begin, end in box]
-    row += [part.start + begin for part, (begin, _) in zip(block, box, strict=True)]
+    Args:
+        boxes: (number, axes, 2), or as such: begin and end, counted from the first point of the block.
+    """
+    bounds = np.array(boxes, np.int64).reshape(len(boxes), form.ndim, 2)
+    begin, counts = bounds[:, :, 0], bounds[:, :, 1] - bounds[:, :, 0]
     representative = {group: fields[name] for name, group in reversed(form.group)}
+    columns = [*counts.T, *(begin + [part.start for part in block]).T]
     for quantity, axis, suffix in generate.columns(point, form):
         start, strides = representative[int(suffix[1:] or 0)].addressing()
         along, components = strides[-form.ndim :], strides[: -form.ndim]
         if quantity == "start":
-            row.append(start + sum(begin * stride for (begin, _), stride in zip(box, along, strict=True)))
+            columns.append(start + begin @ np.array(along, np.int64))
         else:
-            row.append(components[axis] if quantity == "c" else along[axis])
-    return row
+            columns.append(np.full(len(boxes), components[axis] if quantity == "c" else along[axis]))
+    return np.ascontiguousarray(np.stack(columns, axis=1), dtype=np.int64)
 
 
 def typed_scalars(form: Form, scalars: Mapping[str, Scalar], order: Sequence[str]) -> list[Any]:

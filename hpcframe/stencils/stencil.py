@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpcframe.errors import InputError
@@ -13,13 +12,16 @@ from hpcframe.grid.field import Field
 from hpcframe.stencils import generate
 from hpcframe.stencils.analysis import analyse
 from hpcframe.stencils.binding import Call, Scalar, Sweep, reach
+from hpcframe.stencils.blocked import BlockedPlan, can_block
 from hpcframe.stencils.loops import compile_loop, default_form, form_of, region_table, typed_scalars
 from hpcframe.stencils.point import PointFunction
 from hpcframe.stencils.positions import Form
+from hpcframe.stencils.tuning import front_of
 
 if TYPE_CHECKING:
     from hpcframe.grid.cartesian import CartesianGrid
 
+MOST_STEPS = 64  # that are looked ahead, to be done at once
 StepScalar = complex | Callable[[int], complex]
 
 
@@ -68,20 +70,38 @@ class PointOperator:
         fields, scalars = self.call.bind(args, {**constant, **dict.fromkeys(at_step, 0.0)})
         rotation = self._time_levels(fields, levels)
         roles = [field.name for _, held in rotation for field in held]
-        changing: Iterable[dict[str, Scalar]] = itertools.repeat({}, steps)
-        if at_step:
-            changing = self._values_at(at_step, steps, next(iter(fields.values())).grid)
-        for values in changing:
-            scalars.update(values)
+        grid = next(iter(fields.values())).grid
+        changing = self._values_at(at_step, steps, grid) if at_step else [{}] * steps
+        done = 0
+        while done < steps:
             bound = {**fields, **{n: f for names, held in rotation for n, f in zip(names, held, strict=True)}}
-            plan = self._planned(bound, scalars)
-            plan.run(scalars)
-            plan.grid.time += dt or 0.0
-            rotation = _advance(rotation)
+            ahead = changing[done : done + MOST_STEPS]
+            count = self._advance(bound, [names for names, _ in rotation], scalars, ahead)
+            done += count
+            for _ in range(count):
+                grid.time += dt or 0.0
+                rotation = _advance(rotation)
         for name, field in zip(roles, (field for _, held in rotation for field in held), strict=True):
             field.name = name
         newest = [held for _, held in rotation]
         return tuple(field for held in (*newest[1:], newest[0]) for field in held)
+
+    def _advance(
+        self,
+        fields: dict[str, Field],
+        levels: Sequence[Sequence[str]],
+        scalars: Mapping[str, Scalar],
+        ahead: Sequence[Mapping[str, Scalar]],
+    ) -> int:
+        """Do one step or more; how many. Collective.
+
+        Args:
+            levels: parameters of each time level.
+            scalars: of all steps; `ahead` has those that change, for each of the steps to come.
+        """
+        now = {**scalars, **ahead[0]}
+        self._planned(fields, now).run(now)
+        return 1
 
     def _values_at(
         self, functions: Mapping[str, Callable[[int], complex]], steps: int, grid: CartesianGrid
@@ -184,6 +204,27 @@ class Stencil(PointOperator):
         plan = _LoopPlan(self.point, self.call, fields, scalars)
         self._form = plan.form
         return plan
+
+    def _advance(
+        self,
+        fields: dict[str, Field],
+        levels: Sequence[Sequence[str]],
+        scalars: Mapping[str, Scalar],
+        ahead: Sequence[Mapping[str, Scalar]],
+    ) -> int:
+        """Several steps in one pass over memory, where that can be and pays. Collective."""
+        evolving = [fields[name] for level in levels for name in level]
+        front = front_of(evolving, len(levels)) if len(ahead) > 1 else None
+        if front is None or front[0] > len(ahead) or not can_block(self.point, fields, levels):
+            return super()._advance(fields, levels, scalars, ahead)
+
+        def make() -> BlockedPlan:
+            self._planned(fields, {**scalars, **ahead[0]})  # which checks the fields
+            return BlockedPlan(self.point, self.call, fields, levels, front)
+
+        plan = evolving[0].grid.planned((self, front, *fields.values()), make)
+        plan.run([{**scalars, **values} for values in ahead[: plan.depth]])
+        return plan.depth
 
     @property
     def source(self) -> str:

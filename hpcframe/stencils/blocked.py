@@ -1,0 +1,228 @@
+"""Several steps of a stencil at once: one exchange of deep halos, then one pass over memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+
+from hpcframe.compilation import OPTIONS, compile_once_a_node
+from hpcframe.grid.copying import mirror
+from hpcframe.grid.decomposition import Axes
+from hpcframe.grid.field import Field
+from hpcframe.grid.halo import Direction, Reads, halo_of, widths
+from hpcframe.stencils import generate
+from hpcframe.stencils.binding import Call, HaloReads, Scalar, reach
+from hpcframe.stencils.ghosts import ghosts_of
+from hpcframe.stencils.identity import identity_of
+from hpcframe.stencils.loops import executed, form_of, region_table, typed_scalars
+from hpcframe.stencils.point import PointFunction
+from hpcframe.stencils.wavefront import Wavefront
+
+if TYPE_CHECKING:
+    from hpcframe.grid.cartesian import CartesianGrid
+
+Levels = Sequence[Sequence[str]]  # names of parameters, the level that is written to first
+
+
+def can_block(point: PointFunction, fields: Mapping[str, Field], levels: Levels) -> bool:
+    """Whether several steps can be done at once: the same on every rank. Not collective.
+
+    Not with walls that change with time or are the user's, staggered fields, complex numbers, or global indices along
+    a periodic axis, which are others beyond the block.
+    """
+    evolving = [fields[name] for level in levels for name in level]
+    grid = evolving[0].grid
+    return (
+        all(field.boundary.steady and not field.staggered for field in fields.values())
+        and all(field.dtype.kind == "f" for field in fields.values())
+        and not any(grid.periodic[axis] for axis in point.axes)
+        and len({field.addressing() for field in evolving}) == 1
+        and not any(field.frozen for field in evolving)
+    )
+
+
+class BlockedPlan:
+    """`depth` steps at once. The time levels take turns as by `iterate`, one step after another.
+
+    Attributes:
+        depth: steps of one run.
+    """
+
+    under_way = False
+
+    def __init__(
+        self,
+        point: PointFunction,
+        call: Call,
+        fields: Mapping[str, Field],
+        levels: Levels,
+        shape: tuple[int, int, int],
+    ) -> None:
+        """Collective: plans the exchange and compiles.
+
+        Args:
+            fields: by parameter, as they are in the first step.
+            levels: parameters of each time level.
+            shape: depth, planes and rows of the wavefront: the same on every rank.
+        """
+        self.depth, planes, rows = shape
+        written = fields[call.writes[0]]
+        self.grid: CartesianGrid = written.grid
+        self._point, self._fields = point, fields
+        reads = reach(point.reads, fields, ())
+        evolving = {fields[name] for level in levels for name in level}
+        self._reach = halo_of({o for field in evolving for o in reads.get(field, ())}, self.grid.ndim)
+        deep = self._deep_reads(reads, evolving, fields.values())
+        halo = halo_of({offset for offsets in deep.values() for offset in offsets}, self.grid.ndim)
+        for field in fields.values():  # one address for all
+            field.widen(halo)
+        self._halo = HaloReads(self.grid, deep)
+        self._levels = [[fields[name] for name in level] for level in levels]
+        self._written = [field for level in self._levels for field in level]
+        self._state = self._state_of_fields()
+        self.form = form_of(point, fields, self.grid.ndim)
+        front = Wavefront(written.local.points, self._beyond(), self._reach, self.depth, planes, rows)
+        self._plan_tables(front, written, reads, [fields[name] for name in levels[0]], levels)
+        self._run = self._compile(levels)
+
+    # -- planning -----------------------------------------------------------------------------------------------
+
+    def _deep_reads(self, reads: Mapping[Field, Reads], evolving: set[Field], fields: Any) -> dict[Field, Reads]:
+        """What the first step reads, as it computes points beyond the block, too."""
+        grid = self.grid
+        cut = [grid.periodic[axis] or grid.layout[axis] > 1 for axis in range(grid.ndim)]
+        more = [(self.depth - 1) * width if is_cut else 0 for width, is_cut in zip(self._reach, cut, strict=True)]
+        beyond = set(product(*((-width, 0, width) if width else (0,) for width in more)))
+        zero = (0,) * grid.ndim
+        deep = {}
+        for field in fields:
+            near = reads.get(field, frozenset()) | {zero}
+            offsets = {tuple(map(sum, zip(one, other, strict=True))) for one in near for other in beyond} - {zero}
+            deep[field] = frozenset(offsets)
+        written = set(self._newest(evolving))
+        return {field: offsets for field, offsets in deep.items() if offsets and field not in written}
+
+    def _newest(self, evolving: set[Field]) -> list[Field]:
+        """Fields that are only written to in the first step."""
+        return [self._fields[name] for name in self._point.writes]
+
+    def _beyond(self) -> list[tuple[bool, bool]]:
+        """For each axis whether points beyond the sides are a neighbour's, which may be this rank itself."""
+        grid = self.grid
+
+        def has_neighbour(axis: int, sign: int) -> bool:
+            return grid.decomposition.neighbour(grid.rank, [sign * (axis == a) for a in range(grid.ndim)]) is not None
+
+        return [(has_neighbour(axis, -1), has_neighbour(axis, 1)) for axis in range(grid.ndim)]
+
+    def _plan_tables(
+        self, front: Wavefront, written: Field, reads: Mapping[Field, Reads], targets: Sequence[Field], levels: Levels
+    ) -> None:
+        steps, boxes = zip(*front.boxes(), strict=True)
+        bounds = np.array(boxes, np.int64)
+        fields = {name: self._fields[name] for name in self._point.fields}
+        self._regions = region_table(self._point, self.form, fields, written.block, bounds)
+        self._steps = np.array(steps, np.int64)
+        self._ghosts = []
+        for column, target in enumerate(targets):
+            offsets = {o for level in levels for o in reads.get(self._fields[level[column]], ())}
+            walls = self._walls(widths(offsets))
+            self._ghosts.append(ghosts_of(target, walls, bounds))
+
+    def _walls(self, needed: Mapping[Direction, Axes]) -> dict[Direction, Axes]:
+        """The directions in which only walls lie."""
+        beyond = self._beyond()
+        return {
+            direction: width
+            for direction, width in needed.items()
+            if not any(sign and beyond[axis][sign > 0] for axis, sign in enumerate(direction))
+        }
+
+    def _compile(self, levels: Levels) -> Any:
+        point, form = self._point, self.form
+        source = generate.stencil_source(point, form)
+        names = generate.namespace(point)
+        loop = numba.njit(**OPTIONS)(executed(source, names, generate.loop_name(point)))
+        known = identity_of(generate.namespace(point))
+        text = driver_source(point, levels)
+        driver = executed(text, {"_loop": loop, "_mirror": numba.njit(**OPTIONS)(mirror)}, "_steps")
+        kinds = [numba.from_dtype(self._fields[name].dtype) for name in point.fields]
+        arrays = [f"{kind}[::1]" for kind in kinds]
+        number = "float32" if form.single else "float64"
+        walls = [
+            w
+            for kind in [kinds[point.fields.index(n)] for n in levels[0]]
+            for w in ("int64[::1]", "int64[:, ::1]", *[f"{kind}[::1]"] * 3)
+        ]
+        signature = f"void({', '.join([*arrays, f'{number}[:, ::1]', 'int64[::1]', 'int64[:, ::1]', *walls])})"
+        identity = None if known is None else "\n".join([source, known, text, identity_of({"mirror": mirror}) or ""])
+        return compile_once_a_node(driver, signature, self.grid.shared.node, identity)
+
+    # -- running ------------------------------------------------------------------------------------------------
+
+    def _state_of_fields(self) -> tuple[Any, ...]:
+        return tuple((field.generation, field.boundary.changes) for field in self._fields.values())
+
+    @property
+    def current(self) -> bool:
+        """Whether the fields still have the memory and the boundaries that this was planned for."""
+        return self._state == self._state_of_fields()
+
+    def free(self) -> None:
+        """Nothing is held but memory."""
+
+    def run(self, scalars: Sequence[Mapping[str, Scalar]]) -> None:
+        """Do `depth` steps, with the scalars of each. Collective."""
+        exchange = self._halo.start()
+        begin = perf_counter()
+        if exchange:
+            exchange.finish()
+        after = perf_counter()
+        for field in self._written:
+            field.written()
+        numbers = np.array([typed_scalars(self.form, each, self._point.scalars) for each in scalars])
+        numbers = numbers.reshape(self.depth, len(self._point.scalars)).astype("f4" if self.form.single else "f8")
+        walls = [part for ghosts in self._ghosts for part in (ghosts.ends, ghosts.table, *ghosts.factors)]
+        self._run(
+            *(self._fields[name].storage for name in self._point.fields), numbers, self._steps, self._regions, *walls
+        )
+        self.grid.seconds["compute"] += perf_counter() - after
+        self.grid.seconds["wait"] += after - begin
+
+
+def driver_source(point: PointFunction, levels: Levels) -> str:
+    """The text of the function that walks the table of boxes: computes one, then mirrors it beyond the walls.
+
+    After a step each level of parameters holds the fields of the one before, as in `iterate`.
+    """
+    written = levels[0]
+    walls = [f"_{part}{k}" for k in range(len(written)) for part in ("ends", "table", "signs", "shifts", "slopes")]
+    lines = [
+        f"def _steps({', '.join([*point.fields, '_numbers', '_step_of', '_regions', *walls])}):",
+        *(f"    _from{k} = 0" for k in range(len(written))),
+        "    for _box in range(_regions.shape[0]):",
+        "        _step = _step_of[_box]",
+        "        _region = _regions[_box : _box + 1]",
+    ]
+    scalars = [f"_numbers[_step, {k}]" for k in range(len(point.scalars))]
+    for turn in range(len(levels)):
+        # In step `turn` the fields of level k are those that were of level k - turn at first.
+        names = {
+            name: levels[(row - turn) % len(levels)][k]
+            for row, level in enumerate(levels)
+            for k, name in enumerate(level)
+        }
+        fields = [names.get(name, name) for name in point.fields]
+        lines.append(f"        {'el' * (turn > 0)}if _step % {len(levels)} == {turn}:")
+        lines.append(f"            _loop({', '.join([*fields, *scalars, '_region'])})")
+        for k, name in enumerate(written):
+            rows = f"_from{k} : _ends{k}[_box]"
+            parts = ", ".join(f"_{part}{k}[{rows}]" for part in ("table", "signs", "shifts", "slopes"))
+            lines += [f"            if _ends{k}[_box] > _from{k}:", f"                _mirror({names[name]}, {parts})"]
+    lines += [f"        _from{k} = _ends{k}[_box]" for k in range(len(written))]
+    return "\n".join(lines) + "\n"
