@@ -60,12 +60,14 @@ def compile_once_a_node(function: Callable[..., Any], signature: str, node: Any,
             "import hpcframe before numba, or set NUMBA_DISABLE_INTEL_SVML=1"
         )
     key = None if identity is None else _key(f"{function.__module__}\n{identity}", signature)
+    # Blocks of different shape may have loops of their own: the first rank of those that need the same one compiles.
+    leads = node.allgather(key).index(key) == node.rank
     try:
-        if node.rank == 0:
+        if leads:
             compiled = _ensure(function, signature, key, leader=True)
     finally:
         node.Barrier()
-    return compiled if node.rank == 0 else _ensure(function, signature, key, leader=False)
+    return compiled if leads else _ensure(function, signature, key, leader=False)
 
 
 def compile_here(function: Callable[..., Any], signature: str, identity: str) -> Any:

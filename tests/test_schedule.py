@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcframe.errors import InputError
-from hpcframe.simulation.schedule import Steps, choose_steps, is_due, next_due, output_interval
+from hpcframe.simulation.schedule import (
+    TOGETHER,
+    Steps,
+    choose_steps,
+    is_due,
+    next_chunk,
+    next_due,
+    output_interval,
+)
 from hpcframe.simulation.schema import OutputSection, TimeSection
 
 
@@ -54,3 +62,11 @@ def test_outputs_by_time_do_not_drift():
 
 def test_without_an_interval_only_the_end_is_due():
     assert [step for step in range(6) if is_due(step, 0, 5)] == [5]
+
+
+@given(st.integers(1, 10**5), st.floats(1e-7, 1e4))
+def test_signals_are_looked_at_often_and_steps_are_done_together(steps, seconds):
+    chunk = next_chunk(steps, seconds)
+    assert chunk >= 1
+    assert chunk == 1 or chunk * seconds / steps <= 2.0001 or chunk <= TOGETHER
+    assert chunk % TOGETHER == 0 or TOGETHER * seconds / steps > 2.0

@@ -52,6 +52,7 @@ class CartesianGrid:
         decomposition, layout, coordinates: the cut; blocks along each axis; this rank's block among them.
         block: the slice of the grid that this rank owns.
         seconds: time (s) this rank spent in compiled loops, and waiting for halos.
+        time_blocking: whether stencils may do several steps in one pass over memory; the same on every rank.
         time: simulated time (s), which boundary conditions may depend on. Logically collective.
     """
 
@@ -87,6 +88,7 @@ class CartesianGrid:
         self._check_count("ranks", wanted or self.shape)
         self._set_blocks(comm, wanted)
         self.time = 0.0
+        self.time_blocking = True
         self.seconds = {"compute": 0.0, "wait": 0.0}
         self._plans: dict[Any, Plan] = {}
 

@@ -26,6 +26,7 @@ def build_model(configuration: Configuration, comm: MPI.Intracomm) -> Model:
         ranks=section.ranks,
         comm=comm,
     )
+    grid.time_blocking = configuration.time.blocking
     return kind(grid, parameters, lambda name: conditions(configuration, name))
 
 

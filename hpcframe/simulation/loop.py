@@ -29,13 +29,12 @@ from hpcframe.simulation.schedule import (
     choose_steps,
     diagnostics_interval,
     is_due,
+    next_chunk,
     next_due,
     output_interval,
     resume_steps,
 )
 from hpcframe.simulation.watchdog import Watchdog
-
-CHUNK_SECONDS = 0.1  # between two looks at signals: short enough for Ctrl-C, long enough to cost nothing
 
 
 @dataclass
@@ -176,8 +175,7 @@ class Run:
             until = min(self.step + chunk, next_due(self.step, intervals, self.steps.count))
             seconds = self._advance(until - self.step)
             decision = self._agree(seconds, interruptions)
-            chunk = max(1, round((until - self.step) * CHUNK_SECONDS / max(decision.longest, 1e-6)))
-            chunk = min(chunk, 10 * (until - self.step))
+            chunk = next_chunk(until - self.step, decision.longest)
             self.step, self.stopped_by = until, decision.reason
             self.checkpointing.note_steps(self.step, self.timing.advance / (self.step - self.first_step))
             progress.update(self.step)
@@ -199,8 +197,9 @@ class Run:
         begin = time.perf_counter()
         self.model.advance(steps, self.steps.dt)
         seconds = time.perf_counter() - begin
-        if self.step == self.first_step:
-            self.timing.first_chunk, self.timing.first_steps = seconds, steps
+        if self.step <= self.first_step + 1:  # one step, and then several in one pass: both compile
+            self.timing.first_chunk += seconds
+            self.timing.first_steps += steps
         self.timing.advance += seconds
         return seconds
 

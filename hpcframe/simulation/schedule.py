@@ -12,6 +12,10 @@ from hpcframe.simulation.schema import OutputSection, TimeSection
 ROWS = 100  # of diagnostics.csv, unless [monitor] says otherwise
 ROUNDING = 1e-9  # relative: an end time that is a whole number of steps but for rounding takes no step more
 
+CHUNK_SECONDS = 0.1  # between two looks at signals: short enough for Ctrl-C, long enough to cost nothing
+TOGETHER = 24  # steps: a multiple of most numbers of steps that stencils do in one pass over memory
+LONGEST_CHUNK = 2.0  # s that a chunk may take so that it has as many
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -85,3 +89,15 @@ def _next_multiple(step: int, interval: float) -> int:
     while round(count * interval) <= step:
         count += 1
     return round(count * interval)
+
+
+def next_chunk(steps: int, seconds: float) -> int:
+    """How many steps to do before the next look at signals, from what the last ones took. Not collective.
+
+    A multiple of `TOGETHER`, unless those take too long.
+    """
+    seconds = max(seconds, 1e-6)
+    wanted = min(max(1, round(steps * CHUNK_SECONDS / seconds)), max(TOGETHER, 10 * steps))
+    if wanted >= TOGETHER:
+        return wanted - wanted % TOGETHER
+    return TOGETHER if TOGETHER * seconds / steps <= LONGEST_CHUNK else wanted

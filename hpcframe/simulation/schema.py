@@ -97,6 +97,7 @@ class TimeSection(Section, frozen=True):
     end_time: Annotated[float, Meta(ge=0)] | None = None  # s
     cfl: Annotated[float, Meta(gt=0, le=1)] | None = None  # share of the model's largest stable dt; 0.9 without a dt
     dt: Annotated[float, Meta(gt=0)] | None = None  # s
+    blocking: bool = True  # several steps in one pass over memory, where that pays: the same bits
 
     def __post_init__(self) -> None:
         for key, default, other in (("steps", 100, "end_time"), ("cfl", 0.9, "dt")):
@@ -129,7 +130,7 @@ class CheckpointSection(Section, frozen=True):
     every_steps: Count = 0
     every_seconds: Annotated[float, Meta(ge=0)] = 0.0  # s of wall-clock time
     interval: Literal["", "auto"] = ""  # "auto": from what a checkpoint costs and how often runs are interrupted
-    mean_hours: Annotated[float, Meta(gt=0)] | None = None  # between interruptions, for "auto"; learnt if not given
+    mean_hours: Annotated[float, Meta(ge=0)] = 0.0  # between interruptions, for "auto"; 0: learnt
     keep: Annotated[int, Meta(ge=1)] = 3  # the latest
     keep_every: Count = 0  # and those whose step is a multiple of this
     pinned: tuple[Count, ...] = ()  # and these steps
@@ -145,7 +146,7 @@ class CheckpointSection(Section, frozen=True):
         given = [key for key in ("every_steps", "every_seconds", "interval") if getattr(self, key)]
         if len(given) > 1:
             raise InvalidKeyError(given[1], f"{given[0]} is given too; give one of the two")
-        if self.mean_hours is not None and not self.interval:
+        if self.mean_hours and not self.interval:
             raise InvalidKeyError("mean_hours", 'only interval = "auto" uses it; set that, or leave this out')
         if self.driver == "mpio" and self.asynchronous:
             raise InvalidKeyError("asynchronous", 'the driver mpio cannot; choose driver = "direct"')

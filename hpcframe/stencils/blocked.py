@@ -19,7 +19,7 @@ from hpcframe.stencils import generate
 from hpcframe.stencils.binding import Call, HaloReads, Scalar, reach
 from hpcframe.stencils.ghosts import ghosts_of
 from hpcframe.stencils.identity import identity_of
-from hpcframe.stencils.loops import executed, form_of, region_table, typed_scalars
+from hpcframe.stencils.loops import executed, form_of, loop_of, region_table, typed_scalars
 from hpcframe.stencils.point import PointFunction
 from hpcframe.stencils.wavefront import Wavefront
 
@@ -60,13 +60,14 @@ class BlockedPlan:
         point: PointFunction,
         call: Call,
         fields: Mapping[str, Field],
+        scalars: Mapping[str, Scalar],
         levels: Levels,
         shape: tuple[int, int, int],
     ) -> None:
         """Collective: plans the exchange and compiles.
 
         Args:
-            fields: by parameter, as they are in the first step.
+            fields, scalars: by parameter, as they are in the first step.
             levels: parameters of each time level.
             shape: depth, planes and rows of the wavefront: the same on every rank.
         """
@@ -88,7 +89,7 @@ class BlockedPlan:
         self.form = form_of(point, fields, self.grid.ndim)
         front = Wavefront(written.local.points, self._beyond(), self._reach, self.depth, planes, rows)
         self._plan_tables(front, written, reads, [fields[name] for name in levels[0]], levels)
-        self._run = self._compile(levels)
+        self._run = self._compile(scalars, levels)
 
     # -- planning -----------------------------------------------------------------------------------------------
 
@@ -143,12 +144,11 @@ class BlockedPlan:
             if not any(sign and beyond[axis][sign > 0] for axis, sign in enumerate(direction))
         }
 
-    def _compile(self, levels: Levels) -> Any:
+    def _compile(self, scalars: Mapping[str, Scalar], levels: Levels) -> Any:
         point, form = self._point, self.form
-        source = generate.stencil_source(point, form)
-        names = generate.namespace(point)
+        source, names = loop_of(point, form, self._fields, scalars)
+        known = identity_of(names)
         loop = numba.njit(**OPTIONS)(executed(source, names, generate.loop_name(point)))
-        known = identity_of(generate.namespace(point))
         text = driver_source(point, levels)
         driver = executed(text, {"_loop": loop, "_mirror": numba.njit(**OPTIONS)(mirror)}, "_steps")
         kinds = [numba.from_dtype(self._fields[name].dtype) for name in point.fields]

@@ -45,13 +45,13 @@ def stencil_source(point: PointFunction, form: Form) -> str:
     """
     indices = sorted(point.axes)
     single = _along_last(form, indices, _body(point, form))
-    if _pays_in_pairs(point, form):
+    if pays_in_pairs(point, form):
         pair = _along_last(form, indices, _pair_body(point, form))
         loops = _nest(form, indices, pair, "_range(0, _n0 - 1, 2)")
         loops += _nest(form, indices, single, "_range(_n0 - _n0 % 2, _n0)")
     else:
         loops = _nest(form, indices, single)
-    return _function(point, [*_region_lines(point, form, indices), *_indent(loops)])
+    return function_text(point, [*region_lines(point, form, indices), *indent(loops)])
 
 
 def extreme_source(point: PointFunction, form: Form, greatest: bool) -> str:
@@ -69,10 +69,10 @@ def extreme_source(point: PointFunction, form: Form, greatest: bool) -> str:
         *(f"    _found{axis} = {INDEX_PREFIX}{axis}" for axis in axes),
     ]
     lines = ["_none = True", "_best = _start", *(f"_found{axis} = 0" for axis in axes)]
-    lines += _region_lines(point, form, axes)
-    lines += _indent(_nest(form, axes, _along_last(form, axes, body)))
+    lines += region_lines(point, form, axes)
+    lines += indent(_nest(form, axes, _along_last(form, axes, body)))
     lines += [f"return _best, ({', '.join(f'_found{axis}' for axis in axes)},)"]
-    return _function(point, lines, ["_start"])
+    return function_text(point, lines, ["_start"])
 
 
 def sum_source(point: PointFunction, form: Form, complex_valued: bool, integer: bool) -> str:
@@ -91,26 +91,26 @@ def sum_source(point: PointFunction, form: Form, complex_valued: bool, integer: 
         f"    _count = _min(_n{last} - _done, {CHUNK} - _filled)",
         *(f"    _part{limbs} = _values{limbs}[_filled : _filled + _count]" for limbs in parts.values()),
         f"    for _i{last} in _range(_count):",
-        *_indent([f"{INDEX_PREFIX}{last} = _first{last} + _done + _i{last}"] if last in point.axes else [], 2),
-        *_indent(_at_lines(form, f"_uint64(_done + _i{last})"), 2),
-        *_indent(_body(point, form), 2),
+        *indent([f"{INDEX_PREFIX}{last} = _first{last} + _done + _i{last}"] if last in point.axes else [], 2),
+        *indent(_at_lines(form, f"_uint64(_done + _i{last})"), 2),
+        *indent(_body(point, form), 2),
         f"        _value = {_text(point, form, point.result)}",
         *(f"        _part{limbs}[_i{last}] = _value{part}" for part, limbs in parts.items()),
         "    _done += _count",
         "    _filled += _count",
         f"    if _filled == {CHUNK}:",
-        *_indent([*deposits, "_filled = 0"], 2),
+        *indent([*deposits, "_filled = 0"], 2),
     ]
     lines = [f"_values{limbs} = _empty({CHUNK}, {kind})" for limbs in parts.values()] + ["_filled = 0"]
-    lines += _region_lines(point, form, sorted(point.axes))
-    lines += _indent(_nest(form, sorted(point.axes), row))
-    return _function(point, lines + deposits, ["_real", "_imaginary"])
+    lines += region_lines(point, form, sorted(point.axes))
+    lines += indent(_nest(form, sorted(point.axes), row))
+    return function_text(point, lines + deposits, ["_real", "_imaginary"])
 
 
 # -- two planes at a time ---------------------------------------------------------------------------------------
 
 
-def _pays_in_pairs(point: PointFunction, form: Form) -> bool:
+def pays_in_pairs(point: PointFunction, form: Form) -> bool:
     """Whether computing the points of two planes together shares enough: few rows, and nothing conditional."""
     if form.ndim == 1 or not all(isinstance(s, ast.Assign) and len(s.targets) == 1 for s in point.body):
         return False
@@ -147,12 +147,12 @@ def loop_name(point: PointFunction) -> str:
     return f"_{point.name}"
 
 
-def _function(point: PointFunction, lines: Sequence[str], more: Sequence[str] = ()) -> str:
+def function_text(point: PointFunction, lines: Sequence[str], more: Sequence[str] = ()) -> str:
     head = f"def {loop_name(point)}({', '.join((*point.fields, *point.scalars, '_regions', *more))}):"
-    return "\n".join([head, *_indent(lines)]) + "\n"
+    return "\n".join([head, *indent(lines)]) + "\n"
 
 
-def _indent(lines: Sequence[str], levels: int = 1) -> list[str]:
+def indent(lines: Sequence[str], levels: int = 1) -> list[str]:
     return [f"{'    ' * levels}{line}" for line in lines]
 
 
@@ -161,19 +161,19 @@ def _nest(form: Form, indices: Iterable[int], row: Sequence[str], planes: str = 
     lines: list[str] = []
     for axis in range(form.ndim - 1):
         over = planes if axis == 0 else f"_range(_n{axis})"
-        lines += _indent([f"for _i{axis} in {over}:"], axis)
-        lines += _indent([f"{INDEX_PREFIX}{axis} = _first{axis} + _i{axis}"] if axis in indices else [], axis + 1)
-    return lines + _indent([*_row_lines(form), *row], form.ndim - 1)
+        lines += indent([f"for _i{axis} in {over}:"], axis)
+        lines += indent([f"{INDEX_PREFIX}{axis} = _first{axis} + _i{axis}"] if axis in indices else [], axis + 1)
+    return lines + indent([*row_lines(form), *row], form.ndim - 1)
 
 
 def _along_last(form: Form, indices: Iterable[int], body: Sequence[str]) -> list[str]:
     """The loop over the points of a row."""
     last = form.ndim - 1
     own_index = [f"{INDEX_PREFIX}{last} = _first{last} + _i{last}"] if last in indices else []
-    return [f"for _i{last} in _range(_n{last}):", *_indent([*own_index, *_at_lines(form, f"_uint64(_i{last})"), *body])]
+    return [f"for _i{last} in _range(_n{last}):", *indent([*own_index, *_at_lines(form, f"_uint64(_i{last})"), *body])]
 
 
-def _region_lines(point: PointFunction, form: Form, indices: Iterable[int]) -> list[str]:
+def region_lines(point: PointFunction, form: Form, indices: Iterable[int]) -> list[str]:
     """Read a row of the table: counts, first global indices, then positions and strides."""
     lines = ["for _region in _range(_regions.shape[0]):"]
     lines += [f"    _n{axis} = _regions[_region, {axis}]" for axis in range(form.ndim)]
@@ -184,7 +184,7 @@ def _region_lines(point: PointFunction, form: Form, indices: Iterable[int]) -> l
     return lines
 
 
-def _row_lines(form: Form) -> list[str]:
+def row_lines(form: Form) -> list[str]:
     lines = []
     for group in range(form.groups):
         suffix = form.suffix(group)

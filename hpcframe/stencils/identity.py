@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numba
 import numpy as np
+from numba.extending import _Intrinsic
 
 STABLE = ("numpy", "math", "cmath", "numba")  # modules that change with their versions only
 BUILTIN_TYPES = (bool, int, float, complex, range)
@@ -46,6 +48,9 @@ def _describe(value: Any, known: dict[int, str]) -> str | None:
         or (isinstance(value, type) and issubclass(value, np.generic))
     ):
         return f"{type(value).__name__} {value.__name__}"
+    if isinstance(value, _Intrinsic):  # of hpcframe's own, its module is all that it depends on
+        own = value._defn.__module__.startswith("hpcframe.")
+        return inspect.getsource(sys.modules[value._defn.__module__]) if own else None
     if isinstance(value, numba.core.dispatcher.Dispatcher):
         return _describe_function(value.py_func, known, repr(sorted(value.targetoptions.items(), key=str)))
     if inspect.isbuiltin(value) or (getattr(value, "__module__", None) or "").split(".")[0] in (

@@ -15,7 +15,7 @@ from numba.core.errors import NumbaError
 from hpcframe.compilation import compile_once_a_node
 from hpcframe.errors import InputError
 from hpcframe.grid.field import Field
-from hpcframe.stencils import generate
+from hpcframe.stencils import generate, vector
 from hpcframe.stencils.binding import Scalar
 from hpcframe.stencils.identity import identity_of
 from hpcframe.stencils.point import PointFunction
@@ -79,6 +79,15 @@ def typed_scalars(form: Form, scalars: Mapping[str, Scalar], order: Sequence[str
     if not form.single:
         return values
     return [np.complex64(value) if isinstance(value, complex) else np.float32(value) for value in values]
+
+
+def loop_of(
+    point: PointFunction, form: Form, fields: Mapping[str, Field], scalars: Mapping[str, Scalar]
+) -> tuple[str, dict[str, Any]]:
+    """The text of a stencil's loop over these fields, in vectors where that pays, and what its names mean."""
+    if vector.pays(point, form, fields, scalars):
+        return vector.stencil_source(point, form, fields), generate.namespace(point, vector.namespace())
+    return generate.stencil_source(point, form), generate.namespace(point)
 
 
 def compile_loop(

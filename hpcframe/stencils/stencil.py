@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from hpcframe.errors import InputError
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.field import Field
-from hpcframe.stencils import generate
+from hpcframe.grid.halo import halo_of
+from hpcframe.stencils import generate, vector
 from hpcframe.stencils.analysis import analyse
 from hpcframe.stencils.binding import Call, Scalar, Sweep, reach
-from hpcframe.stencils.blocked import BlockedPlan, can_block
-from hpcframe.stencils.loops import compile_loop, default_form, form_of, region_table, typed_scalars
+from hpcframe.stencils.blocked import BlockedPlan, Levels, can_block
+from hpcframe.stencils.loops import compile_loop, default_form, form_of, loop_of, region_table, typed_scalars
 from hpcframe.stencils.point import PointFunction
 from hpcframe.stencils.positions import Form
-from hpcframe.stencils.tuning import front_of
+from hpcframe.stencils.tuning import Front, Search, candidates, given_front
 
 if TYPE_CHECKING:
     from hpcframe.grid.cartesian import CartesianGrid
 
-MOST_STEPS = 64  # that are looked ahead, to be done at once
 StepScalar = complex | Callable[[int], complex]
 
 
@@ -72,13 +73,22 @@ class PointOperator:
         roles = [field.name for _, held in rotation for field in held]
         grid = next(iter(fields.values())).grid
         changing = self._values_at(at_step, steps, grid) if at_step else [{}] * steps
+        search = self._search(fields, [names for names, _ in rotation]) if steps > 1 else None
         done = 0
         while done < steps:
             bound = {**fields, **{n: f for names, held in rotation for n, f in zip(names, held, strict=True)}}
-            ahead = changing[done : done + MOST_STEPS]
-            count = self._advance(bound, [names for names, _ in rotation], scalars, ahead)
-            done += count
-            for _ in range(count):
+            depth = search.front.depth if search and search.front.depth <= steps - done else 1
+            begin = perf_counter()
+            if search and depth > 1:
+                ahead = [{**scalars, **values} for values in changing[done : done + depth]]
+                begin = self._pass(bound, [names for names, _ in rotation], ahead, search.front)
+            else:
+                now = {**scalars, **changing[done]}
+                self._planned(bound, now).run(now)
+            if search and depth == search.front.depth:
+                search.record((perf_counter() - begin) / depth)
+            done += depth
+            for _ in range(depth):
                 grid.time += dt or 0.0
                 rotation = _advance(rotation)
         for name, field in zip(roles, (field for _, held in rotation for field in held), strict=True):
@@ -86,22 +96,15 @@ class PointOperator:
         newest = [held for _, held in rotation]
         return tuple(field for held in (*newest[1:], newest[0]) for field in held)
 
-    def _advance(
-        self,
-        fields: dict[str, Field],
-        levels: Sequence[Sequence[str]],
-        scalars: Mapping[str, Scalar],
-        ahead: Sequence[Mapping[str, Scalar]],
-    ) -> int:
-        """Do one step or more; how many. Collective.
+    def _search(self, fields: Mapping[str, Field], levels: Levels) -> Search | None:
+        """How many steps are done in one pass over memory; None: one after another. Collective."""
+        return None
 
-        Args:
-            levels: parameters of each time level.
-            scalars: of all steps; `ahead` has those that change, for each of the steps to come.
-        """
-        now = {**scalars, **ahead[0]}
-        self._planned(fields, now).run(now)
-        return 1
+    def _pass(
+        self, fields: dict[str, Field], levels: Levels, scalars: Sequence[Mapping[str, Scalar]], front: Front
+    ) -> float:
+        """Do several steps, with the scalars of each; when that began, planning apart. Collective."""
+        raise NotImplementedError
 
     def _values_at(
         self, functions: Mapping[str, Callable[[int], complex]], steps: int, grid: CartesianGrid
@@ -174,8 +177,9 @@ class _LoopPlan(Plan):
         sweep = Sweep(grid, fields, call, reach(point.reads, fields, written.staggered))
         super().__init__(grid, sweep)
         self.form = form_of(point, fields, grid.ndim)
-        source = generate.stencil_source(point, self.form)
-        self._loop = compile_loop(source, point, self.form, fields, scalars, grid.shared)
+        source, names = loop_of(point, self.form, fields, scalars)
+        self.vectors = vector.uses_vectors(names)
+        self._loop = compile_loop(source, point, self.form, fields, scalars, grid.shared, more=names)
         self._arrays = [fields[name].storage for name in point.fields]
         self._scalars = point.scalars
         self._interior = region_table(point, self.form, fields, written.block, sweep.interior)
@@ -199,37 +203,47 @@ class Stencil(PointOperator):
         point = self.point
         self.call = Call(point.name, point.parameters, point.fields, point.writes, point.defaults)
         self._form: Form = default_form(point)
+        self._vectors = False
 
     def _new_plan(self, fields: dict[str, Field], scalars: Mapping[str, Scalar]) -> Plan:
         plan = _LoopPlan(self.point, self.call, fields, scalars)
-        self._form = plan.form
+        self._form, self._vectors = plan.form, plan.vectors
         return plan
 
-    def _advance(
-        self,
-        fields: dict[str, Field],
-        levels: Sequence[Sequence[str]],
-        scalars: Mapping[str, Scalar],
-        ahead: Sequence[Mapping[str, Scalar]],
-    ) -> int:
-        """Several steps in one pass over memory, where that can be and pays. Collective."""
+    def _search(self, fields: Mapping[str, Field], levels: Levels) -> Search | None:
+        if not can_block(self.point, fields, levels):
+            return None
         evolving = [fields[name] for level in levels for name in level]
-        front = front_of(evolving, len(levels)) if len(ahead) > 1 else None
-        if front is None or front[0] > len(ahead) or not can_block(self.point, fields, levels):
-            return super()._advance(fields, levels, scalars, ahead)
+        grid, given = evolving[0].grid, given_front()
+        if given:
+            return Search(grid.comm, "", [given])
+        reads = reach(self.point.reads, fields, ())
+        width = max(max(halo_of(reads.get(field, ()), grid.ndim)) for field in evolving)
+        kinds = tuple((field.dtype.str, field.components) for field in fields.values())
+        fronts = candidates(evolving, len(levels), width)
+        if len(fronts) == 1:
+            return None
+        text = generate.stencil_source(self.point, default_form(self.point))
+        name = f"{text}\n{kinds}\n{grid.decomposition}\n{grid.shared.node.size}"
+        return grid.planned(("search", self, kinds), lambda: Search(grid.comm, name, fronts))
 
+    def _pass(
+        self, fields: dict[str, Field], levels: Levels, scalars: Sequence[Mapping[str, Scalar]], front: Front
+    ) -> float:
         def make() -> BlockedPlan:
-            self._planned(fields, {**scalars, **ahead[0]})  # which checks the fields
-            return BlockedPlan(self.point, self.call, fields, levels, front)
+            self._planned(fields, scalars[0])  # which checks the fields
+            return BlockedPlan(self.point, self.call, fields, scalars[0], levels, front)
 
-        plan = evolving[0].grid.planned((self, front, *fields.values()), make)
-        plan.run([{**scalars, **values} for values in ahead[: plan.depth]])
-        return plan.depth
+        plan = next(iter(fields.values())).grid.planned((self, front, *fields.values()), make)
+        begin = perf_counter()
+        plan.run(scalars)
+        return begin
 
     @property
     def source(self) -> str:
         """The generated loop: for the fields of the latest plan, or for plain float64 fields before there is one."""
-        return generate.stencil_source(self.point, self._form)
+        text = generate.stencil_source(self.point, self._form)
+        return f"{vector.NOTE}\n{text}" if self._vectors else text
 
     def __repr__(self) -> str:
         return f"<stencil {self.call.name}({', '.join(self.call.parameters)})>"

@@ -1,49 +1,129 @@
-"""How many steps at once, and how the wavefront is cut: the same on every rank, and never of influence on results."""
+"""How many steps are done at once, and how the wavefront is cut. Of no influence on results.
+
+The first guess is the one that was best on most machines. Then the steps of the run itself are done in several ways,
+one after the other, and timed; the fastest stays, and is remembered in the cache folder for this kind of CPU, stencil
+and block. No step is done twice for it. All ranks decide from the same numbers.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from hpcframe.errors import InputError
-from hpcframe.grid.field import Field
+import llvmlite.binding
+from mpi4py import MPI
+
+from hpcframe.compilation import cache_folder
+from hpcframe.errors import HpcframeError, InputError
+from hpcframe.files import write_text
+
+if TYPE_CHECKING:
+    from hpcframe.grid.field import Field
 
 VARIABLE = "HPCFRAME_TIME_BLOCK"  # "depth,planes,rows", or 0: one step after another
-DEPTH, PLANES, ROWS = 8, 4, 32
 SHARE = 4  # of the smallest block, at most, that is computed beyond it
 LEAST_BYTES = 2**20  # of one field on each rank: below, all is in the cache anyway
+TRIALS = 2  # of each way, of which the faster counts: the first one may be of cold memory
 
 
-def front_of(evolving: Sequence[Field], levels: int) -> tuple[int, int, int] | None:
-    """Depth, planes and rows of the wavefront; None where steps are to be done one after another. Not collective.
+class Front(NamedTuple):
+    """A wavefront: steps, planes of the first axis and rows of the second that are computed at once. One step: none."""
 
-    Raises:
-        InputError: HPCFRAME_TIME_BLOCK is not understood.
-    """
-    given = os.environ.get(VARIABLE, "")
-    if given:
-        return _given(given)
-    field = evolving[0]
-    grid = field.grid
-    smallest = grid.decomposition.smallest
-    size = field.dtype.itemsize
-    for count in smallest:
-        size *= count
-    if size < LEAST_BYTES or grid.ndim == 1:
+    depth: int
+    planes: int
+    rows: int
+
+
+NONE = Front(1, 0, 0)
+# The first one is the guess. The deepest early, so that halos grow once.
+FRONTS = (Front(8, 2, 64), Front(12, 2, 32), Front(8, 2, 32), Front(8, 4, 128), Front(8, 1, 64), Front(4, 2, 64))
+
+
+def given_front() -> Front | None:
+    """What the user says. Not collective. Raises InputError where it is not understood."""
+    text = os.environ.get(VARIABLE, "")
+    if not text:
         return None
-    depth = DEPTH // levels * levels
-    halo = max(max(f.halo) for f in evolving) or 1
-    cut = [count for axis, count in enumerate(smallest) if grid.periodic[axis] or grid.layout[axis] > 1]
-    while depth > 1 and any(depth * halo > count // SHARE for count in cut):
-        depth -= levels
-    return (depth, PLANES, ROWS) if depth > 1 else None
-
-
-def _given(text: str) -> tuple[int, int, int] | None:
-    numbers = text.split(",")
     if text == "0":
-        return None
+        return NONE
+    numbers = text.split(",")
     if len(numbers) != 3 or not all(number.isdigit() and int(number) for number in numbers):
         raise InputError(f"{VARIABLE}={text}: expected depth,planes,rows, three numbers of at least 1, or 0")
-    depth, planes, rows = map(int, numbers)
-    return depth, planes, rows
+    return Front(*map(int, numbers))
+
+
+def candidates(evolving: Sequence[Field], levels: int, reach: int) -> list[Front]:
+    """Ways that fit these blocks, the first guess first; the same on every rank. Not collective.
+
+    Args:
+        levels: time levels: depths are multiples, so that fields have the same roles in each pass.
+        reach: how far the stencil reads along any axis.
+    """
+    grid, size = evolving[0].grid, evolving[0].dtype.itemsize
+    smallest = grid.decomposition.smallest
+    if not grid.time_blocking or grid.ndim == 1 or math.prod(smallest) * size < LEAST_BYTES:
+        return [NONE]
+    cut = [count for axis, count in enumerate(smallest) if grid.periodic[axis] or grid.layout[axis] > 1]
+    deepest = min((count // SHARE // max(reach, 1) for count in cut), default=math.inf)
+    fronts = [front._replace(depth=int(min(front.depth, deepest)) // levels * levels) for front in FRONTS]
+    return list(dict.fromkeys([*(front for front in fronts if front.depth > 1), NONE]))
+
+
+class Search:
+    """Finds the fastest way to do the steps of one stencil on one grid, while they are done.
+
+    Attributes:
+        found: whether that is over; `front` is the best one then.
+    """
+
+    current, under_way = True, False
+
+    def __init__(self, comm: MPI.Intracomm, name: str, fronts: Sequence[Front]) -> None:
+        """Collective. `name` says which stencil on which blocks this is."""
+        self._comm = comm
+        self._fronts = list(fronts)
+        self._seconds: dict[Front, list[float]] = {front: [] for front in fronts}
+        self._path = cache_folder() / f"front-{_digest(name)}.json"
+        known = comm.bcast(_remembered(self._path, fronts) if comm.rank == 0 else None)
+        self.front = known or self._fronts[0]
+        self.found = known is not None or len(fronts) == 1
+
+    def free(self) -> None:
+        """Nothing is held but memory."""
+
+    def record(self, seconds: float) -> None:
+        """What a step took in the way that `front` says; choose the next way. Collective until it is found."""
+        if self.found:
+            return
+        slowest = self._comm.allreduce(seconds, MPI.MAX)
+        self._seconds[self.front].append(slowest)
+        waiting = [front for front in self._fronts if len(self._seconds[front]) < TRIALS]
+        if waiting:
+            self.front = self.front if self.front in waiting else waiting[0]
+            return
+        self.found, self.front = True, min(self._fronts, key=lambda front: min(self._seconds[front]))
+        if self._comm.rank == 0:
+            self._remember()
+
+    def _remember(self) -> None:
+        with suppress(HpcframeError):  # the next run searches again; compiling has said already why nothing is kept
+            write_text(self._path, json.dumps({"front": self.front}) + "\n")
+
+
+def _digest(name: str) -> str:
+    return sha256(f"{llvmlite.binding.get_host_cpu_name()}\n{name}".encode()).hexdigest()[:32]
+
+
+def _remembered(path: Path, fronts: Sequence[Front]) -> Front | None:
+    """What an earlier run found, if it is one of the ways that are possible here."""
+    try:
+        front = Front(*json.loads(path.read_text())["front"])
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or not whole: it is searched again
+        return None
+    return front if front in fronts else None
