@@ -248,3 +248,11 @@ def test_random_point_functions_give_the_bits_of_numpy(comm, seed):
     assert is_right(v, expected), text
     at_x[0] = 0  # never written
     assert is_right(x, at_x), text
+
+
+def test_a_negative_number_keeps_its_sign_in_a_power(comm):
+    @hf.stencil
+    def powered(v, u, n):
+        v[0, 0] = u[0, 0] * (1.0 - 3.0) ** n
+
+    assert run(comm, powered, n=2.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,6 +147,8 @@ class Positions(ast.NodeTransformer):
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         if isinstance(node.op, ARITHMETIC) and not (self._whole.holds(node.left) and self._whole.holds(node.right)):
             node.left, node.right = map(self._beside_values, (node.left, node.right))  # type: ignore[assignment]
+        if isinstance(node.op, ast.Pow) and isinstance(node.left, ast.Constant):
+            node.left = _signed(node.left)
         return self.generic_visit(node)
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
@@ -159,6 +162,13 @@ class Positions(ast.NodeTransformer):
         if name not in self._helpers and not all(map(self._whole.holds, node.args)):
             node.args = [self._beside_values(argument) for argument in node.args]  # type: ignore[misc]
         return self.generic_visit(node)
+
+
+def _signed(node: ast.Constant) -> ast.expr:
+    """A negative literal as an operation: the text of a power would lose its brackets otherwise."""
+    if not isinstance(node.value, int | float) or math.copysign(1.0, node.value) > 0:
+        return node
+    return ast.UnaryOp(ast.USub(), ast.Constant(-node.value))
 
 
 def copy_of(node: Any) -> Any:
