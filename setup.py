@@ -1,6 +1,7 @@
 """Which packages hpcframe consists of; everything else about it is in pyproject.toml.
 
-The folder kernels/ is the package hpcframe.kernels, slurm/ is hpcframe.slurm: pyproject.toml can list packages, or search for them, not both.
+The folder kernels/ is the package hpcframe.kernels, slurm/ is hpcframe.slurm: pyproject.toml can list packages, or
+search for them, not both.
 """
 
 from setuptools import find_packages, setup

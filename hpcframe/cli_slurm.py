@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from hpcframe.grid.decomposition import Decomposition
-    from hpcframe.launch.nodes import NodeType
+    from hpcframe.launch.partitions import NodeType
     from hpcframe.launch.placement import Placement
     from hpcframe.launch.submission import Request
     from hpcframe.simulation.needs import Needs
@@ -52,7 +52,7 @@ def submit(
     """Submit a simulation to Slurm: choose ranks and binding, refuse what cannot run, say what it takes."""
     from hpcframe.launch import durations
     from hpcframe.launch.jobs import comment
-    from hpcframe.launch.nodes import choose, node_types
+    from hpcframe.launch.partitions import choose, node_types
     from hpcframe.launch.placement import place
     from hpcframe.launch.submission import Request, check, parse_sweep
 
@@ -109,7 +109,8 @@ def _nodes_in_words(request: Request, types: list[NodeType], kind: NodeType) -> 
     from hpcframe.simulation.planning import in_bytes
 
     differ = "; nodes differ, this is the smallest, see --constraint" if len(types) > 1 else ""
-    what = f"{kind.instance or 'nodes'} of {kind.cores} cores, {in_bytes(kind.memory)}"
+    cores = f"{kind.cores} cores" + ("" if kind.knows_cores else " (or hardware threads: Slurm does not tell)")
+    what = f"{kind.instance or 'nodes'} of {cores}, {in_bytes(kind.memory)}"
     return f"{request.nodes} of {sum(each.count for each in types)} in partition {kind.partition}: {what}{differ}"
 
 
@@ -140,7 +141,7 @@ def _hand_over(request: Request, kind: NodeType, placement: Placement, comment: 
     from hpcframe.launch.slurm import as_typed
 
     line = submission.command(request, placement, kind, comment, submission.scripts())
-    changes = submission.environment(placement)
+    changes = submission.environment(request, placement)
     print(f"\n{as_typed(line, changes)}\n", flush=True)
     if dry_run:
         return
@@ -174,8 +175,9 @@ def _newest_checkpoint(folder: Path) -> str:
 
     try:
         newest, _ = read_body(checkpoints_at(folder / FOLDER)[0])
-    except InputError:
-        return "no checkpoint"
+    except InputError as error:
+        unreadable = isinstance(error.__cause__, PermissionError)  # `progress` has told so
+        return "" if unreadable else "no checkpoint"
     except HpcframeError as error:
         return str(error)
     return f"newest checkpoint: step {newest.step}, t = {newest.time:g} s"

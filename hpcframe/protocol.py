@@ -7,8 +7,10 @@ from collections.abc import Mapping
 
 from hpcframe.errors import InputError
 
-# What launchers tell each task about how many they started, most specific first.
-TASK_COUNTS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
+# What launchers tell each task about how many they started, most specific first. SLURM_NTASKS is not among them: it
+# is there in all of a job, also where nothing was started by srun.
+TASK_COUNTS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+MPIRUN = ("OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")  # what mpirun sets, and srun does not: of Open MPI, of the others
 TASK_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 
 
@@ -36,6 +38,8 @@ def check_protocol(library: str, environment: Mapping[str, str] = os.environ) ->
     Raises:
         InputError: srun speaks a protocol that this MPI does not.
     """
+    if "SLURM_STEP_ID" not in environment or any(name in environment for name in MPIRUN):
+        return  # not started by srun: a site may set SLURM_MPI_TYPE everywhere
     spoken = environment.get("SLURM_MPI_TYPE", "")
     if spoken.startswith("pm") and not spoken.startswith(protocol_of(library)):
         raise InputError(

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import socket
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-FAILED, INTERRUPTED = 1, 75  # exit codes; 75 is EX_TEMPFAIL of sysexits.h: try again
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 75  # exit codes; 75 is EX_TEMPFAIL of sysexits.h: try again
+PATIENCE = 1.0  # s that other tasks leave to the first one to say what is wrong
 
 Picture = tuple[Path, Path, str]  # the file to draw from, the file to draw to, the field
 
@@ -27,9 +28,30 @@ if TYPE_CHECKING:
     from hpcframe.simulation.loop import Run
 
 
+class _Parser(argparse.ArgumentParser):
+    """Of as many tasks as there are ranks, one says what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(_refuse(f"{self.format_usage()}{self.prog}: error: {message}"))
+
+
+def _refuse(text: str) -> int:
+    """The first task says why, and leaves the outcome, before MPI connects the tasks. Returns the exit code."""
+    from hpcframe.outcome import leave_outcome
+    from hpcframe.protocol import launched_rank
+
+    if launched_rank() == 0:
+        sys.stderr.write(f"{text}\n")  # at once: Slurm may drop a line that is not whole when the task ends
+        sys.stderr.flush()
+        leave_outcome(WRONG_INPUT, "refused")
+    else:
+        time.sleep(PATIENCE)  # a launcher may end all tasks as soon as one has ended
+    return WRONG_INPUT
+
+
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line. Not collective."""
-    parser = argparse.ArgumentParser(prog="hpcframe.run", description="Run a simulation on all ranks of this job.")
+    parser = _Parser(prog="hpcframe.run", description="Run a simulation on all ranks of this job.")
     parser.add_argument("configuration", type=Path, help="sim.toml; `hpcframe new heat` prints one")
     parser.add_argument(
         "--set",
@@ -75,14 +97,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _start_mpi() -> int:
-    """Start MPI, where the launcher fits it; otherwise one task says what to do, and all return the exit code."""
+    """Start MPI, where the launcher fits it; otherwise one task says what to do. The exit code, 0 if it fits."""
     import mpi4py
 
     mpi4py.rc.initialize = False
     from mpi4py import MPI
 
     from hpcframe.errors import InputError
-    from hpcframe.protocol import check_launch, check_protocol, launched_rank
+    from hpcframe.protocol import check_launch, check_protocol
 
     library = MPI.Get_library_version()
     try:
@@ -91,14 +113,8 @@ def _start_mpi() -> int:
             MPI.Init_thread()
             atexit.register(_finalize)
         check_launch(MPI.COMM_WORLD.size, library)
-    except InputError as error:  # tasks that do not see each other: the first of them speaks
-        from hpcframe.outcome import leave_outcome
-        from hpcframe.simulation.failure import WRONG_INPUT, say
-
-        if launched_rank() == 0:
-            say(error, f"the first task on {socket.gethostname()}")
-            leave_outcome(WRONG_INPUT, "refused")
-        return WRONG_INPUT
+    except InputError as error:  # tasks that do not see each other
+        return _refuse(f"hpcframe: {error}")
     return 0
 
 

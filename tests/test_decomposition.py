@@ -13,7 +13,7 @@ from hpcframe.errors import InputError
 from hpcframe.grid.decomposition import Decomposition, decompose
 from hpcframe.grid.halo import box_reads, check_halo, halo_of, widths
 from hpcframe.grid.memory import CACHE_LINE, PAGE, allocate, padded_shape
-from hpcframe.protocol import check_launch, check_protocol
+from hpcframe.protocol import MPIRUN, TASK_COUNTS, check_launch, check_protocol
 from hpcframe.stencils.regions import split
 
 LARGE = {1: (150,), 2: (131, 10), 3: (129, 5, 4)}  # their first axis alone can be cut into 128 blocks
@@ -199,7 +199,7 @@ def test_a_halo_wider_than_the_smallest_block_is_refused():
         check_halo("u", (4, 4), cut)
 
 
-@pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS"])
+@pytest.mark.parametrize("name", TASK_COUNTS)
 def test_tasks_that_do_not_see_each_other_are_refused(name):
     check_launch(4, "MPICH Version: 5.0.2", {name: "4"})
     check_launch(1, "MPICH Version: 5.0.2", {name: "1"})
@@ -213,11 +213,20 @@ def test_tasks_that_do_not_see_each_other_are_refused(name):
     [("Open MPI v5.0.11, package: x", "pmix_v4", "pmi2"), ("MPICH Version: 5.0.2", "pmi2", "pmix")],
 )
 def test_a_launcher_that_speaks_another_protocol_is_refused_before_mpi_starts(library, right, wrong):
-    check_protocol(library, {"SLURM_MPI_TYPE": right})
-    check_protocol(library, {"SLURM_MPI_TYPE": "none"})
+    check_protocol(library, {"SLURM_STEP_ID": "0", "SLURM_MPI_TYPE": right})
+    check_protocol(library, {"SLURM_STEP_ID": "0", "SLURM_MPI_TYPE": "none"})
     check_protocol(library, {})
     with pytest.raises(InputError, match=rf"srun speaks {wrong}, .*start it by `srun --mpi={right[:4]}`"):
-        check_protocol(library, {"SLURM_MPI_TYPE": wrong})
+        check_protocol(library, {"SLURM_STEP_ID": "0", "SLURM_MPI_TYPE": wrong})
+
+
+@pytest.mark.parametrize("launched", [{}, *({"SLURM_STEP_ID": "0", name: "4"} for name in MPIRUN)])
+def test_what_a_site_sets_for_srun_does_not_concern_other_launchers(launched):
+    check_protocol("Open MPI v5.0.11", {"SLURM_MPI_TYPE": "pmi2", **launched})
+
+
+def test_one_process_in_the_allocation_of_a_larger_job_is_no_rank_of_it():
+    check_launch(1, "Open MPI v5.0.11", {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8"})
 
 
 # -- halos, regions, memory -------------------------------------------------------------------------------------

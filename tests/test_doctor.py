@@ -93,7 +93,7 @@ def test_without_mpiexec_the_remedy_is_to_install_one(python, path):
     assert done.returncode == 1
     assert found["mpiexec"][0] == "FAIL"
     assert "pip install" in found["mpiexec"][2]
-    assert found["MPI and mpi4py agree"] == ("SKIP", "needs mpiexec, see above", "")
+    assert found["MPI and mpi4py agree"][:2] == ("SKIP", "needs mpiexec, see above")
     assert found["numba"][0] == "PASS"  # the other checks still ran
     assert ", 1 failed" in done.stdout
 

@@ -12,6 +12,7 @@ from imds import Imds
 from test_doctor import report
 from test_fabric import write_counters
 
+from hpcframe.launch import allocation
 from hpcframe.launch.checks import CHECKS, binding, clock, efa, limits, lustre, mitigations, pages, placement, s3, smt
 from hpcframe.launch.checks.finding import Finding
 from hpcframe.launch.comparison import compare
@@ -162,11 +163,8 @@ def test_what_linux_does_not_tell_is_a_skip_with_the_reason(tmp_path, look):
     assert "unknown here" in found.found
 
 
-def write_numa(root: Path) -> dict[int, set[int]]:
-    """Two NUMA nodes of 4 cores with 2 hardware threads each, and one of memory alone."""
-    for node, cpus in enumerate(("0-3,8-11", "4-7,12-15", "")):
-        write(root, f"{binding.FOLDER}/node{node}/cpulist", f"{cpus}\n")
-    return binding.numa_nodes(root)
+# Two NUMA nodes of 4 cores with 2 hardware threads each, and one of memory alone, as a task tells of them.
+NUMA = "".join(f"{binding.FOLDER}/node{node}/cpulist:{own}\n" for node, own in enumerate(("0-3,8-11", "4-7,12-15", "")))
 
 
 @pytest.mark.parametrize(
@@ -180,16 +178,29 @@ def write_numa(root: Path) -> dict[int, set[int]]:
     ],
 )
 def test_a_rank_that_may_wander_between_numa_nodes_is_noticed(tmp_path, allowed, threads, advised):
-    found = binding.judge(allowed, write_numa(tmp_path), threads)
+    found = binding.judge(allowed, binding.numa_nodes(NUMA), threads)
     assert found.status == "PASS"
-    assert (f"--cpu-bind=cores --cpus-per-task={threads}" in found.remedy) == advised
+    assert ("TaskPlugin" in found.remedy) == advised
 
 
-def test_the_binding_of_this_process_is_looked_at_in_a_step_only(tmp_path):
-    write_numa(tmp_path)
-    assert "srun -n 1" in binding.binding({}, tmp_path).remedy
-    found = binding.binding({"SLURM_STEP_ID": "0"}, tmp_path).found
-    assert found.startswith(f"hardware threads {binding.ranges(os.sched_getaffinity(0))}, of ")
+@pytest.mark.parametrize(
+    ("srun", "status", "said"),
+    [
+        ("echo 'Cpus_allowed_list: 4,12'", "PASS", "hardware threads 4,12, of 1 of 3 NUMA node(s)"),
+        ("echo 'Cpus_allowed_list: 0-15'", "PASS", "of 2 of 3"),
+        ("echo 'srun: error: no' >&2; exit 1", "FAIL", "srun starts no task: srun: error: no"),
+    ],
+)
+def test_the_binding_is_that_of_a_task_which_srun_starts(tmp_path, monkeypatch, srun, status, said):
+    assert "salloc" in binding.binding({}).remedy
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    bare_environment.command(tmp_path, "srun", f"echo $* >{tmp_path}/asked; {srun}\ncat <<END\n{NUMA}END")
+    found = binding.binding({**os.environ, "SLURM_JOB_ID": "1", "SLURMD_NODENAME": "hpc-7"})
+    assert found.status == status
+    assert said in found.found
+    asked = (tmp_path / "asked").read_text()
+    assert "--cpu-bind=cores" in asked
+    assert "--nodelist=hpc-7" in asked
 
 
 # ---- files
@@ -274,6 +285,10 @@ def test_where_chrony_does_not_run_systemd_is_asked(tmp_path, monkeypatch, answe
 
 
 # ---- what the documentation says
+
+
+def test_each_check_has_commands_to_see_it_by_hand():
+    assert all(check.by_hand for check in CHECKS)
 
 
 def test_the_page_lists_all_checks_in_their_order_and_which_are_about_a_node():
@@ -361,6 +376,21 @@ def test_all_nodes_of_a_job_are_asked_and_compared(in_a_job):
     assert found["Python"][0] == "PASS"
     assert found["Python"][1].startswith("all 2 nodes: 3.")
     assert "1 differ, 1 failed of " in done.stdout
+
+
+def test_a_node_that_hangs_is_named_and_the_others_are_heard(tmp_path, monkeypatch, capsys):
+    said = [line("hpc-1", title, Finding("PASS", "fine")) for title in allocation.TITLES]
+    second = line("hpc-2", "Python", Finding("PASS", "fine"))
+    (tmp_path / "said").write_text("\n".join([*said, second, second[:40]]))  # it hangs in the middle of a line
+    bare_environment.command(tmp_path, "srun", f"cat {tmp_path}/said; exec sleep 60")
+    bare_environment.command(tmp_path, "scontrol", "echo hpc-1; echo hpc-2")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(allocation, "START", 1.0)
+    monkeypatch.setattr(allocation, "LIMIT", 0.0)
+    assert allocation.examine_nodes({"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "hpc-[1-2]"}) == 1
+    told = report(capsys.readouterr().out)
+    assert told["Python"][1] == "all 2 nodes: fine"
+    assert told["clock"][:2] == ("FAIL", "hpc-1: PASS fine; hpc-2: FAIL no answer")
 
 
 def test_nodes_on_which_nothing_starts_are_an_error(in_a_job):

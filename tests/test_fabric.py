@@ -41,7 +41,7 @@ def test_rdma_counts_whether_the_device_includes_it_in_its_bytes_or_not(tmp_path
 
 def test_a_machine_without_infiniband_has_no_adapters(tmp_path):
     assert efa.adapters(tmp_path) == []
-    assert fabric.Fabric(MPI.COMM_SELF, tmp_path).summary(MPI.COMM_SELF) == {
+    assert fabric.Fabric(MPI.COMM_SELF, tmp_path).summary(MPI.COMM_SELF, 0) == {
         "verdict": "no EFA",
         "bytes_sent": 0,
         "bytes_received": 0,
@@ -51,16 +51,23 @@ def test_a_machine_without_infiniband_has_no_adapters(tmp_path):
 def test_only_what_is_moved_during_the_run_counts(tmp_path):
     write_counters(tmp_path, tx_bytes=10**12, rx_bytes=10**12)
     watched = fabric.Fabric(MPI.COMM_SELF, tmp_path)
-    assert watched.summary(MPI.COMM_SELF)["verdict"] == "not carried"
+    assert watched.summary(MPI.COMM_SELF, 0)["verdict"] == "not carried"
     write_counters(tmp_path, tx_bytes=10**12 + 7, rx_bytes=10**12 + 8)
-    assert watched.summary(MPI.COMM_SELF) == {"verdict": "carried", "bytes_sent": 7, "bytes_received": 8}
+    assert watched.summary(MPI.COMM_SELF, 0) == {"verdict": "carried", "bytes_sent": 7, "bytes_received": 8}
+
+
+def test_a_few_bytes_are_not_the_messages_of_many_steps(tmp_path):
+    watched = fabric.Fabric(MPI.COMM_SELF, write_counters(tmp_path, tx_bytes=0, rx_bytes=0))
+    write_counters(tmp_path, tx_bytes=6400, rx_bytes=1)
+    assert watched.summary(MPI.COMM_SELF, 100)["verdict"] == "carried"
+    assert watched.summary(MPI.COMM_SELF, 101)["verdict"] == "not carried"
 
 
 def test_counters_that_a_reset_set_back_count_as_nothing(tmp_path):
     write_counters(tmp_path, tx_bytes=1000, rx_bytes=1000)
     watched = fabric.Fabric(MPI.COMM_SELF, tmp_path)
     write_counters(tmp_path, tx_bytes=1, rx_bytes=1)
-    assert watched.summary(MPI.COMM_SELF) == {"verdict": "not carried", "bytes_sent": 0, "bytes_received": 0}
+    assert watched.summary(MPI.COMM_SELF, 0) == {"verdict": "not carried", "bytes_sent": 0, "bytes_received": 0}
 
 
 @pytest.mark.mpi
@@ -69,7 +76,7 @@ def test_the_nodes_are_summed_and_one_that_sends_nothing_decides(comm, mpi_tmp_p
     root = write_counters(mpi_tmp_path / f"node-{comm.rank}", tx_bytes=5, rx_bytes=5)
     watched = fabric.Fabric(MPI.COMM_SELF, root)
     write_counters(root, tx_bytes=15, rx_bytes=25)
-    assert watched.summary(comm) == {
+    assert watched.summary(comm, 0) == {
         "verdict": "carried",
         "bytes_sent": 10 * comm.size,
         "bytes_received": 20 * comm.size,
@@ -77,7 +84,7 @@ def test_the_nodes_are_summed_and_one_that_sends_nothing_decides(comm, mpi_tmp_p
     silent = fabric.Fabric(MPI.COMM_SELF, root)
     if comm.rank:
         write_counters(root, tx_bytes=16, rx_bytes=26)
-    assert silent.summary(comm)["verdict"] == "not carried"
+    assert silent.summary(comm, 0)["verdict"] == "not carried"
 
 
 @pytest.mark.mpi
@@ -91,7 +98,7 @@ def test_one_rank_of_a_node_counts_for_all_of_them(comm, mpi_tmp_path):
     if comm.rank == 0:
         write_counters(root, tx_bytes=10, rx_bytes=10)
     comm.Barrier()
-    assert watched.summary(comm) == {"verdict": "carried", "bytes_sent": 10, "bytes_received": 10}
+    assert watched.summary(comm, 0) == {"verdict": "carried", "bytes_sent": 10, "bytes_received": 10}
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,22 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import bare_environment
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hpcframe.errors import InputError
-from hpcframe.launch import durations, jobs, nodes, reasons, submission
+from hpcframe.launch import durations, jobs, partitions, reasons, submission
 from hpcframe.launch.estimate import time_in_words
 from hpcframe.launch.placement import binding, place, spread_over
 from hpcframe.launch.progress import progress
+from hpcframe.launch.sweep import overrides
 
 HPCFRAME = str(Path(sysconfig.get_path("scripts"), "hpcframe"))
 SCRIPTS = Path("/cluster/scripts")
@@ -34,7 +37,7 @@ old|2:00:00|n/a|3|32|2|8|2|64000|slow-[1-3]|ib
 
 @pytest.fixture
 def types():
-    return nodes.parse(SINFO)
+    return partitions.parse(SINFO)
 
 
 def request(**changes) -> submission.Request:
@@ -105,10 +108,19 @@ def test_cores_are_not_hardware_threads(types):
 
 
 def test_the_default_partition_the_one_for_spot_and_a_constraint(types):
-    assert nodes.choose(types, None, False, None)[0].partition == "mpi"
-    assert nodes.choose(types, None, True, None)[0].partition == "spot"
-    assert [kind.count for kind in nodes.choose(types, "old", False, None)] == [2, 3]
-    assert [kind.count for kind in nodes.choose(types, "old", False, "ib")] == [3]
+    assert partitions.choose(types, None, False, None)[0].partition == "mpi"
+    assert partitions.choose(types, None, True, None)[0].partition == "spot"
+    assert [kind.count for kind in partitions.choose(types, "old", False, None)] == [2, 3]
+    assert [kind.count for kind in partitions.choose(types, "old", False, "ib")] == [3]
+
+
+@pytest.mark.parametrize("constraint", ["c7a.48xlarge|c7i.48xlarge", "[dynamic*2&c7]", "c7"])
+def test_a_constraint_may_name_several_features(types, constraint):
+    assert partitions.choose(types, "spot", False, constraint) == types[1:2]
+
+
+def test_cores_that_may_be_hardware_threads_are_known_as_such(types):
+    assert [kind.knows_cores for kind in types] == [True, False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -116,19 +128,20 @@ def test_the_default_partition_the_one_for_spot_and_a_constraint(types):
     [
         ("mpo", False, None, "did you mean 'mpi'.*mpi, spot, old"),
         ("old", False, "eb", "expected one of: ib"),
+        ("old", False, "ib|eb", "expected one of: ib"),
         ("mpi", False, "hpc8a.48xlarge", "did you mean 'hpc8a.96xlarge'"),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(types, partition, spot, constraint, said):
     with pytest.raises(InputError, match=said):
-        nodes.choose(types, partition, spot, constraint)
+        partitions.choose(types, partition, spot, constraint)
 
 
 def test_without_a_default_or_a_spot_partition_one_has_to_be_named(types):
     old = types[2:]
     for spot in (False, True):
         with pytest.raises(InputError, match="--partition, one of: old"):
-            nodes.choose(old, None, spot, None)
+            partitions.choose(old, None, spot, None)
 
 
 # -- placement ----------------------------------------------------------------------------------------------------
@@ -140,7 +153,7 @@ machines = st.tuples(st.integers(1, 24), st.integers(1, 8))  # dies, cores a die
 def test_spread_ranks_have_cores_of_their_own_and_dies_share_them_evenly(machine, ranks, threads):
     dies, die = machine
     assume(ranks * threads <= dies * die)
-    placed = spread_over(dies * die, dies, ranks, threads)
+    placed = spread_over([range(first, first + die) for first in range(0, dies * die, die)], ranks, threads)
     used = [core for cores in placed for core in cores]
     assert len(placed) == ranks
     assert all(len(cores) == threads for cores in placed)
@@ -165,14 +178,14 @@ def test_a_full_node_is_bound_to_cores_and_a_part_of_one_is_listed():
     assert (full.ranks, full.cores_a_rank, full.binding) == (192, 1, "cores")
     sparse = place(192, 24, 4, always, ranks=24)
     assert sparse.binding == "map_cpu:" + ",".join(map(str, range(0, 192, 8)))
-    assert submission.environment(sparse) == {"HPCFRAME_THREADS": "1", "HPCFRAME_CPU_BIND": sparse.binding}
-    assert submission.environment(full) == {}
+    assert submission.environment(request(), sparse) == {"HPCFRAME_THREADS": "1", "HPCFRAME_CPU_BIND": sparse.binding}
+    assert submission.environment(request(), full) == {"HPCFRAME_THREADS": "1"}
 
 
 def test_where_dies_are_not_known_slurm_gives_a_rank_its_share_of_the_cores():
     placement = place(64, None, 2, always, ranks=10, threads=2)
     assert (placement.ranks, placement.threads, placement.cores_a_rank, placement.binding) == (10, 2, 6, "cores")
-    assert submission.environment(placement) == {"HPCFRAME_THREADS": "2"}
+    assert submission.environment(request(), placement) == {"HPCFRAME_THREADS": "2"}
 
 
 @given(st.integers(1, 64), st.integers(1, 8), st.integers(1, 500))
@@ -204,7 +217,8 @@ def test_the_line_of_a_run(types):
     words = line(request(time=9000, overrides=("time.steps=5",), options=("--account=a",)),
                  place(192, 24, 4, always), types[0])  # fmt: skip
     assert words == [
-        "sbatch", "--parsable", "--exclusive", "--job-name=hpcframe-heat", "--partition=mpi", "--nodes=4",
+        "sbatch", "--parsable", "--exclusive", "--export=ALL", "--job-name=hpcframe-heat", "--partition=mpi",
+        "--nodes=4",
         "--ntasks-per-node=192", "--cpus-per-task=1", "--time=02:30:00", "--output=hpcframe-%j.out",
         "--comment=run in /runs", "--account=a", "/cluster/scripts/run.sbatch", "sim.toml", "--set", "time.steps=5",
     ]  # fmt: skip
@@ -216,6 +230,8 @@ def test_the_lines_of_a_sweep_a_chain_and_spot(types):
     assert "--array=0-2" in sweep
     assert sweep[-3:] == [f"{SCRIPTS}/sweep.sbatch", "sim.toml", "parameters.diffusivity=1e-4,2e-4,3e-4"]
     assert line(request(chain=3), full, types[0])[-3:] == [f"{SCRIPTS}/chain.sbatch", "3", "sim.toml"]
+    chain = request(chain=3, options=("--qos=long", "--nice"))
+    assert submission.environment(chain, full)["HPCFRAME_SBATCH"] == "--qos=long\n--nice"
     assert line(request(spot=True), full, types[1])[-2:] == [f"{SCRIPTS}/spot.sbatch", "sim.toml"]
 
 
@@ -268,11 +284,20 @@ def test_a_run_without_room_is_told_how_many_nodes_have_it(types):
         ("grid.shape=[8,8],[16,16]", "plain values"),
         ("time.steps=1,2,1", "1 is there twice"),
         ("simulation.directory=a,b", "folder of its own"),
+        ("parameters.scheme='a/b',c", "plain values"),
+        ("parameters.scheme='a',\"a\"", "a is there twice"),
     ],
 )
 def test_a_sweep_of_no_plain_and_different_values_is_refused(text, said):
     with pytest.raises(InputError, match=said):
         submission.parse_sweep(text)
+
+
+def test_a_sweep_over_texts_has_folders_without_quotes():
+    table = {"simulation": {"directory": "runs/a b"}}
+    value, folder = overrides(table, "parameters.scheme='upwind','central'", 1)
+    assert value == "parameters.scheme='central'"
+    assert folder == 'simulation.directory="runs/a b/parameters.scheme=central"'
 
 
 def test_time_is_estimated_from_the_memory_where_that_is_known(types):
@@ -344,6 +369,25 @@ def test_progress_tells_how_a_run_ended_and_how_old_that_is(tmp_path):
     assert progress(tmp_path)[1] == "summary.json: done at step 7; written 1 h 59 min ago"
     summary.write_text("{}")
     assert "not as hpcframe writes it" in progress(tmp_path)[1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not look")
+def test_a_run_in_a_folder_that_one_may_not_enter_is_told_in_words(tmp_path):
+    """`squeue` here tells of a job in the folder of another user, root, whose temporary folders are for root only."""
+    program = (
+        "import os; from hpcframe.cli_slurm import status; import hpcframe.launch.progress, hpcframe.launch.jobs;"
+        "import hpcframe.checkpoint.inspection; os.setuid(65534); status(['1'])"
+    )
+    with tempfile.TemporaryDirectory() as commands:
+        Path(commands).chmod(0o755)
+        bare_environment.command(Path(commands), "sbatch", "exit 1")
+        told = f"1|RUNNING|1|1:00|mpi|n1||None|hpcframe-a|run in {tmp_path}"
+        bare_environment.command(Path(commands), "squeue", f"echo '{told}'")
+        settings = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
+        done = subprocess.run([sys.executable, "-c", program], env=settings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path} cannot be read here: Permission denied" in done.stdout
+    assert "no checkpoint" not in done.stdout
 
 
 # -- the command --------------------------------------------------------------------------------------------------

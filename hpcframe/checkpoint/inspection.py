@@ -59,7 +59,8 @@ class Entry:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a path is one checkpoint, good or bad, and not a folder of them: by its manifest, or by its name."""
+    """Whether a path is one checkpoint, good or bad, and not a folder of them: by its manifest, or by its name.
+    Raises OSError."""
     named = NAMED.fullmatch(path.absolute().name)
     return path.is_dir() and ((path / NAME).exists() or (bool(named) and not (path / FOLDER).is_dir()))
 
@@ -68,13 +69,15 @@ def folder_of(path: Path) -> Path:
     """The folder of checkpoints that a path means.
 
     Raises:
-        InputError: it is none.
+        InputError: it is none, or cannot be looked into.
     """
-    if not path.is_dir():
-        raise InputError(f"{path}: {'this is a file' if path.exists() else 'no such folder'}; {GIVE}")
-    if is_checkpoint(path):
-        raise InputError(f"{path} is one checkpoint; give the folder that it is in")
-    return path / FOLDER if (path / FOLDER).is_dir() else path
+    with explained(path):
+        if not path.is_dir():
+            raise InputError(f"{path}: {'this is a file' if path.exists() else 'no such folder'}; {GIVE}")
+        if is_checkpoint(path):
+            raise InputError(f"{path} is one checkpoint; give the folder that it is in")
+        path = path / FOLDER if (path / FOLDER).is_dir() else path
+    return path
 
 
 def checkpoints_at(path: Path) -> list[Path]:
@@ -83,10 +86,10 @@ def checkpoints_at(path: Path) -> list[Path]:
     Raises:
         InputError: there are none.
     """
-    if is_checkpoint(path):
-        return [path]
-    folder = folder_of(path)
-    with explained(folder):
+    with explained(path):
+        if is_checkpoint(path):
+            return [path]
+        folder = folder_of(path)
         steps = steps_in(folder)
     if not steps:
         raise InputError(f"{folder} holds no checkpoints; {GIVE}")
@@ -99,10 +102,10 @@ def entries_at(path: Path) -> list[Entry]:
     Raises:
         InputError: there is nothing.
     """
-    if is_checkpoint(path):
-        return [_entry(path)]
-    folder = folder_of(path)
-    with explained(folder):
+    with explained(path):
+        if is_checkpoint(path):
+            return [_entry(path)]
+        folder = folder_of(path)
         paths = [each for each in folder.iterdir() if is_checkpoint(each)]
     if not paths:
         raise InputError(f"{folder} holds no checkpoints; {GIVE}")
@@ -111,9 +114,11 @@ def entries_at(path: Path) -> list[Entry]:
 
 def earlier_runs(path: Path) -> list[Path]:
     """Folders of checkpoints that an earlier run left, beside those that a path means."""
-    if is_checkpoint(path):
-        return []
-    return [each for each in sorted(folder_of(path).glob("before-*")) if each.is_dir() and steps_in(each)]
+    found: list[Path] = []
+    with explained(path):
+        if not is_checkpoint(path):
+            found = [each for each in sorted(folder_of(path).glob("before-*")) if each.is_dir() and steps_in(each)]
+    return found
 
 
 def _entry(path: Path) -> Entry:

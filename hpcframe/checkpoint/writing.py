@@ -145,13 +145,13 @@ class Writer:
         """
         comm = self.session.grid.comm
         wrong = comm.allreduce(int(isinstance(error, NotAsWrittenError)))
+        if comm.rank == 0:
+            discard(draft.partial)
         with collectively(comm, f"giving {draft.final} up"), explained(self.session.folder):
             if self.session.lease:
                 self.session.lease.check()
-        if comm.rank == 0:
-            discard(draft.partial)
-            if wrong and draft.final.exists():
-                set_aside(draft.final, "what was read back was not what had been written")
+        if comm.rank == 0 and wrong and draft.final.exists():
+            set_aside(draft.final, "what was read back is not what had been written")
 
     # -- at once ------------------------------------------------------------------------------------------------
 

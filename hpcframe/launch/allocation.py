@@ -56,7 +56,8 @@ def _ask_nodes(names: list[str]) -> dict[str, dict[str, Finding]]:
     """Findings by node and title."""
     answer = run_within(START + LIMIT * len(TITLES), [*_srun(len(names)), sys.executable, "-m", "hpcframe.launch.node"])
     findings: dict[str, dict[str, Finding]] = {name: {} for name in names}
-    for said in filter(None, map(read_line, answer.output.splitlines())):
+    whole = answer.output.rpartition("\n")[0]  # where it was out of time, the last line may be cut
+    for said in filter(None, map(read_line, whole.splitlines())):
         node, title, finding = said
         findings.setdefault(node, {})[title] = finding
     if not any(findings.values()):

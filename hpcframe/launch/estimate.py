@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpcframe.launch import durations
-from hpcframe.launch.nodes import NodeType
+from hpcframe.launch.partitions import NodeType
 
 
 def least_seconds(steps: int, bytes_a_step: int, triad: float, nodes: int) -> float:

@@ -21,10 +21,10 @@ def find(check: Check, earlier: Mapping[str, Finding], limit: float = LIMIT) -> 
             return Finding("SKIP", f"needs {title}, see above")
     command = [sys.executable, "-m", "hpcframe.launch.checks", check.title]
     answer = run_within(limit, command)
-    by_hand = f"see it by hand: {check.by_hand or shlex.join(command)}"
+    alone = f"run this check alone: {shlex.join(command)}"
     if answer.code is None:
-        return Finding("FAIL", f"no answer within {limit:g} s", check.when_hung or by_hand)
+        return Finding("FAIL", f"no answer within {limit:g} s", check.when_hung or alone)
     if answer.code:
         last = (answer.errors.strip().splitlines() or ["it says nothing"])[-1]
-        return Finding("FAIL", f"the check broke with exit code {answer.code}: {last}", by_hand)
+        return Finding("FAIL", f"the check broke with exit code {answer.code}: {last}", alone)
     return Finding(**json.loads(answer.output.splitlines()[-1]))  # what libraries print comes before

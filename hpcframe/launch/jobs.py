@@ -163,7 +163,9 @@ def cancel(job: str, checkpoint: bool = False) -> str:
         ask(["scancel", job])
         return f"job {job} is cancelled" + ("" if running else ", it had not begun") + also
     ask(["scontrol", "update", f"JobId={job}", "Requeue=0"])  # the batch script reads it before it would requeue
-    ask(["scancel", "--signal=USR1", job])  # the ranks, not the batch script
+    if any(each.is_pending for each in found):
+        ask(["scancel", "--state=PENDING", job])  # tasks of an array that wait: they would begin
+    ask(["scancel", "--state=RUNNING", "--signal=USR1", job])  # the ranks, not the batch script
     return (
         f"job {job} is told to write a checkpoint at the end of its step, to stop, and not to come back"
         + (f"; those after it are cancelled: {', '.join(chain)}" if chain else "")

@@ -1,12 +1,14 @@
-"""How many ranks a node gets, and which of its cores each of them. Pure functions."""
+"""How many ranks a node gets, and which of its cores each of them. Pure functions, but for `dies_of`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hpcframe.errors import InputError
+from hpcframe.launch.checks.binding import numbers
 
 
 @dataclass(frozen=True)
@@ -83,28 +85,33 @@ def place(
 def _bound(cores: int, dies: int | None, ranks: int, threads: int) -> Placement:
     if ranks * threads == cores or dies is None or cores % dies:
         return Placement(ranks, threads, cores // ranks, "cores")
-    return Placement(ranks, threads, None, binding(spread_over(cores, dies, ranks, threads)))
+    die = cores // dies
+    successive = [range(first, first + die) for first in range(0, cores, die)]
+    return Placement(ranks, threads, None, binding(spread_over(successive, ranks, threads)))
 
 
-def spread_over(cores: int, dies: int, ranks: int, threads: int) -> list[range]:
+def spread_over(dies: Sequence[Sequence[int]], ranks: int, threads: int) -> list[Sequence[int]]:
     """The cores of each rank, so that dies have equal numbers of ranks, or differ by one.
 
     Fewer ranks than cores would otherwise pack one socket, and leave the memory of the other idle. Where it is
     possible at all, the threads of a rank share a die. Ranks that follow each other are neighbours.
+
+    Args:
+        dies: the numbers of the cores of each, as many in all.
     """
-    die = cores // dies
-    if ranks > dies * (die // threads):  # somebody has to straddle
-        starts = [rank * cores // ranks for rank in range(ranks)]
-        return [range(start, start + threads) for start in starts]
-    placed = []
-    for number in range(dies):
-        here = (number + 1) * ranks // dies - number * ranks // dies
-        starts = [number * die + rank * die // here for rank in range(here)]
-        placed += [range(start, start + threads) for start in starts]
+    cores, die = [core for each in dies for core in each], len(dies[0])
+    if ranks > len(dies) * (die // threads):  # somebody has to straddle
+        starts = [rank * len(cores) // ranks for rank in range(ranks)]
+        return [cores[start : start + threads] for start in starts]
+    placed: list[Sequence[int]] = []
+    for number, own in enumerate(dies):
+        here = (number + 1) * ranks // len(dies) - number * ranks // len(dies)
+        starts = [rank * die // here for rank in range(here)]
+        placed += [own[start : start + threads] for start in starts]
     return placed
 
 
-def binding(placed: list[range]) -> str:
+def binding(placed: Sequence[Sequence[int]]) -> str:
     """Core lists for `srun --cpu-bind`: numbers, or masks where a rank has several cores.
 
     >>> binding([range(0, 1), range(8, 9)]), binding([range(0, 2), range(4, 6)])
@@ -115,11 +122,27 @@ def binding(placed: list[range]) -> str:
     return "mask_cpu:" + ",".join(hex(sum(1 << core for core in cores)) for cores in placed)
 
 
+def dies_of(system: Path) -> list[list[int]]:
+    """The cores of each die of this node, by what Linux says of the last-level caches. A core has the number of its
+    first hardware thread. Not collective.
+
+    Args:
+        system: /sys.
+    """
+    processors = system / "devices/system/cpu"
+    siblings = (numbers(file.read_text()) for file in processors.glob("cpu[0-9]*/topology/thread_siblings_list"))
+    cores = {min(threads) for threads in siblings}
+    caches = {file.read_text() for file in processors.glob("cpu[0-9]*/cache/index3/shared_cpu_list")}
+    return sorted(sorted(numbers(cache) & cores) for cache in caches)
+
+
 def main(arguments: list[str]) -> None:
-    """For a batch script: python -m hpcframe.launch.placement CORES DIES RANKS THREADS, all of a node. Prints the
-    `--cpu-bind` that spreads ranks over dies, or "cores" where dies are not known."""
-    cores, dies, ranks, threads = map(int, arguments)
-    print(_bound(cores, dies or None, ranks, threads).binding)
+    """For a batch script: python -m hpcframe.launch.placement CORES RANKS THREADS SYS, all of a node. Prints the
+    `--cpu-bind` that spreads ranks over dies, or "cores" where Linux does not tell of so many cores."""
+    cores, ranks, threads = map(int, arguments[:3])
+    dies = dies_of(Path(arguments[3]))
+    alike = len({len(die) for die in dies}) == 1 and sum(map(len, dies)) == cores
+    print(binding(spread_over(dies, ranks, threads)) if alike and ranks * threads <= cores else "cores")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def show(console: Console, title: str, status: str, found: str, remedy: str) -> 
     words = Text.assemble((status, COLOURS[status]), "  ")
     console.print(words + Text(head + _wrapped(console, found, COLUMN)))
     below = [remedy] if remedy else []
-    if BY_HAND.get(title) and (remedy or status != "PASS"):
+    if title in BY_HAND and (remedy or status != "PASS"):
         below.append(f"by hand: {BY_HAND[title]}")
     if below:
         console.print(" " * INDENT + _wrapped(console, "; ".join(below), INDENT), markup=False)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from hpcframe.errors import HpcframeError, InputError
 from hpcframe.launch import durations
-from hpcframe.launch.nodes import NodeType
+from hpcframe.launch.partitions import NodeType
 from hpcframe.launch.placement import Placement
 from hpcframe.launch.slurm import PATIENCE, as_typed
 from hpcframe.launch.supervision import run_within
 
 LOG, LOG_OF_SWEEP = "hpcframe-%j.out", "hpcframe-%A_%a.out"  # in the folder that sbatch is called in
-PLAIN_VALUE = re.compile(r"[^\s,\[\]{}\"']+")  # of a sweep: what a batch script can cut at commas
+# Of a sweep: what can be cut at commas, and be the name of a folder. A text is in quotes, as in TOML.
+PLAIN_VALUE = re.compile(r"""(["']?)[^\s,/\\\[\]{}"']+\1""")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,19 @@ class Sweep:
 
     key: str
     values: tuple[str, ...]
+
+    def name(self, index: int) -> str:
+        """Of the folder of a run.
+
+        >>> Sweep("parameters.scheme", ("'upwind'", "'central'")).name(0)
+        'parameters.scheme=upwind'
+        """
+        return f"{self.key}={unquoted(self.values[index])}"
+
+
+def unquoted(value: str) -> str:
+    """A value of a sweep without the quotes of a text."""
+    return value.strip("\"'")
 
 
 @dataclass(frozen=True)
@@ -80,11 +94,12 @@ def parse_sweep(text: str) -> Sweep:
     if not equals or "." not in key or not all(map(PLAIN_VALUE.fullmatch, values)):
         raise InputError(
             f"--sweep {text}: expected section.key=value,value,... with plain values, for example "
-            f"--sweep parameters.diffusivity=1e-4,2e-4"
+            f'--sweep parameters.diffusivity=1e-4,2e-4, or \'parameters.scheme="upwind","central"\''
         )
     if key.strip() == "simulation.directory":
         raise InputError(f"--sweep {text}: each value gets a folder of its own already; sweep another key")
-    again = next((value for value in values if values.count(value) > 1), None)
+    named = list(map(unquoted, values))
+    again = next((value for value in named if named.count(value) > 1), None)
     if again is not None:
         raise InputError(f"--sweep {text}: {again} is there twice, and both runs would write into one folder")
     return Sweep(key.strip(), values)
@@ -154,8 +169,9 @@ def command(request: Request, placement: Placement, kind: NodeType, comment: str
     }
     given = [f"--{name}={value}" for name, value in options.items() if value is not None]
     # The whole node: other jobs would share the memory's bandwidth, and core lists are for whole nodes only.
-    return ["sbatch", "--parsable", "--exclusive", *given, *request.options, str(scripts / request.script),
-            *_arguments(request)]  # fmt: skip
+    # Also where SBATCH_EXPORT says otherwise: the script reads variables of `environment`.
+    fixed = ["--parsable", "--exclusive", "--export=ALL"]
+    return ["sbatch", *fixed, *given, *request.options, str(scripts / request.script), *_arguments(request)]
 
 
 def _arguments(request: Request) -> list[str]:
@@ -165,10 +181,14 @@ def _arguments(request: Request) -> list[str]:
     return [*first, str(request.configuration), *swept, *changes]
 
 
-def environment(placement: Placement) -> dict[str, str]:
+def environment(request: Request, placement: Placement) -> dict[str, str]:
     """What the batch script has to find in its environment."""
-    threads = {"HPCFRAME_THREADS": str(placement.threads)} if placement.cores_a_rank != placement.threads else {}
-    return threads | ({"HPCFRAME_CPU_BIND": placement.binding} if placement.is_explicit else {})
+    found = {"HPCFRAME_THREADS": str(placement.threads)}
+    if placement.is_explicit:
+        found["HPCFRAME_CPU_BIND"] = placement.binding
+    if request.chain > 1 and request.options:
+        found["HPCFRAME_SBATCH"] = "\n".join(request.options)  # for the jobs that come after
+    return found
 
 
 def scripts() -> Path:

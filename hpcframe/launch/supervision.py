@@ -19,7 +19,7 @@ class Answer:
 
     Attributes:
         code: its exit code, minus the signal's number where one ended it, or None where it was out of time.
-        output: its standard output.
+        output: its standard output, as far as it came.
         errors: its standard error.
     """
 
@@ -37,11 +37,16 @@ def run_within(seconds: float, command: Sequence[str]) -> Answer:
     try:
         output, errors = job.communicate(timeout=seconds)
         return Answer(job.returncode, output, errors)
-    except subprocess.TimeoutExpired:
-        return Answer(None)
+    except subprocess.TimeoutExpired as late:
+        return Answer(None, _text(late.stdout), _text(late.stderr))
     finally:
         if job.returncode is None:  # out of time, or this process is being interrupted
             _end_group(job)
+
+
+def _text(stream: bytes | str | None) -> str:
+    """Python hands over bytes there, also where text was asked for."""
+    return stream.decode(errors="replace") if isinstance(stream, bytes) else stream or ""
 
 
 def _end_group(job: subprocess.Popen[str]) -> None:

@@ -33,7 +33,7 @@ def overrides(table: dict[str, Any], listed: str, index: int, given: Sequence[st
     if index not in range(len(sweep.values)):
         raise InputError(f"{listed} has {len(sweep.values)} values; submit it with --array=0-{len(sweep.values) - 1}")
     chosen = f"{sweep.key}={sweep.values[index]}"
-    return chosen, f"simulation.directory={json.dumps(f'{_directory(table, given)}/{chosen}')}"
+    return chosen, f"simulation.directory={json.dumps(f'{_directory(table, given)}/{sweep.name(index)}')}"
 
 
 def _directory(table: dict[str, Any], given: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ def summarise(run: Run, fabric: Fabric) -> dict[str, Any]:
         "speed": _speed(run, slowest[0]),
         "halo_share": mean[2] / (mean[1] + mean[2]) if mean[1] + mean[2] else 0.0,
         "imbalance": slowest[1] / mean[1] if mean[1] else 1.0,
-        "efa": fabric.summary(run.comm),
+        "efa": fabric.summary(run.comm, run.step - run.first_step),
         "final": final_norms(run),
         "configuration": run.configuration.table,
         "versions": versions(),

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The Elastic Fabric Adapter: used where there is one, and then for certain. Nothing is set where there is none.
 
-if compgen -G "/sys/bus/pci/drivers/efa/0000:*" >/dev/null; then
+if compgen -G "${HPCFRAME_SYS:-/sys}/bus/pci/drivers/efa/0000:*" >/dev/null; then
     # Without it libfabric falls back to TCP when EFA does not work, which is ten times slower and says nothing.
     export FI_PROVIDER=${FI_PROVIDER:-efa}
     case $mpi_name in

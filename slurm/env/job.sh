@@ -3,6 +3,11 @@
 # happens then. Sourced by a script that runs under sbatch. Sets `python`, `code` and `reason`.
 
 set -uo pipefail
+# This job as scontrol knows it: a task of an array may have the number of the whole array.
+job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+job=${job:-$SLURM_JOB_ID}
+# The ranks get all that is set here, also where sbatch was told to take little from the user's shell (--export).
+export SLURM_EXPORT_ENV=ALL
 folder=$(dirname "${BASH_SOURCE[0]}")
 # shellcheck source=slurm/env/unpack.sh
 source "$folder/unpack.sh"

@@ -24,13 +24,15 @@ requeue_if_interrupted() {
 
 # requeue WHY: put this job into the queue again. Returns where that is not to be.
 requeue() {
+    local record
+    record=$(scontrol --oneliner show job "$job")
     if [ "${SLURM_RESTART_COUNT:-0}" -ge "$restarts_at_most" ]; then
         echo "$1, but not requeued: that was done $restarts_at_most times; HPCFRAME_RESTARTS=N allows more"
-    elif ! scontrol --oneliner show job "$SLURM_JOB_ID" | grep -q ' Requeue=1 '; then
+    elif [[ $record == *" Requeue=0 "* ]]; then # by `hpcframe cancel --checkpoint`, or sbatch --no-requeue
         echo "$1, and not requeued, as the job is not to be: submit it again to go on"
     else
         echo "$1: requeued, start number $((${SLURM_RESTART_COUNT:-0} + 2))"
-        scontrol requeue "$SLURM_JOB_ID"
+        scontrol requeue "$job"
         sleep 60 # Slurm ends this script meanwhile
     fi
 }

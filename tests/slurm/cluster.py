@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +96,8 @@ class Cluster:
     def records(self, job: str) -> list[dict[str, str]]:
         """All that scontrol says of a job, or of each task of an array."""
         lines = self.run("scontrol", "--oneliner", "show", "job", job).stdout.splitlines()
-        return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines if line]
+        fields = (re.split(r" (?=[A-Za-z:/]+=)", line) for line in lines if line)  # a path may have a space
+        return [dict(field.split("=", 1) for field in each if "=" in field) for each in fields]
 
     def wait(self, job: str, states: str | Sequence[str] = tuple(ENDED), limit: float = 60) -> str:
         """Wait until the job, or each task of an array, is in one of `states`, by default until it has ended.

@@ -13,7 +13,6 @@ from imds import Imds, spot_notice
 
 from .environments import CHECKOUT
 
-SCRIPTS = CHECKOUT / "slurm"
 STEPS = 80  # of 0.05 s
 TWO_NODES = ("--nodes=2", "--ntasks-per-node=1")
 PATH = {"PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])}
@@ -48,7 +47,8 @@ def left_in_peace(folder: Path, steps: int = STEPS) -> Path:
 
 @pytest.fixture
 def case(tmp_path: Path) -> Path:
-    return case_in(tmp_path)
+    (tmp_path / "a case").mkdir()  # a path with a space, as users have them
+    return case_in(tmp_path / "a case")
 
 
 def case_in(folder: Path) -> Path:
@@ -64,13 +64,14 @@ class Batch:
         self.cluster, self.case = cluster, case
 
     def submit(self, script: str, *arguments: str, options=TWO_NODES, **environment: str) -> str:
-        """Arguments are those of the script, after sim.toml."""
-        line = (*options, str(SCRIPTS / script), *arguments)
+        """A script of a copy beside the case; it runs in the folder of the case."""
+        scripts = shutil.copytree(CHECKOUT / "slurm", self.case / "batch scripts", dirs_exist_ok=True)
+        line = (*options, str(scripts / script), *arguments)
         return self.cluster.sbatch(*line, environment=PATH | environment, cwd=self.case)
 
-    def wait_for_steps(self, job: str, count: int = 25) -> None:
-        """Wait until a checkpoint is there and `count` steps are done."""
-        kept = self.case / "run/checkpoints/step-0000020"
+    def wait_for_steps(self, job: str, run: str = "run") -> None:
+        """Wait until the first checkpoint of a run is there."""
+        kept = self.case / run / "checkpoints/step-0000020"
         self.cluster.wait_until(kept.exists, "the first checkpoint", 60, job)
 
     def interrupt(self, job: str) -> None:
@@ -106,7 +107,8 @@ def test_an_interrupted_job_is_requeued_and_ends_with_the_same_bits(batch, case,
 
 
 def test_a_time_limit_is_met_with_a_checkpoint_and_a_requeue(batch, case, tmp_path_factory):
-    limit, steps = (*TWO_NODES, "--time=1", "--signal=USR1@1"), 700
+    # Slurm looks every 30 s: it signals between 15 and 45 s after the start, and the steps take 45 s at least.
+    limit, steps = (*TWO_NODES, "--time=1", "--signal=USR1@15"), 900
     job = batch.submit("run.sbatch", "sim.toml", "--set", f"time.steps={steps}", options=limit)
     said = batch.finish(job, 150)
     assert batch.cluster.restarts(job) == 1
@@ -114,12 +116,14 @@ def test_a_time_limit_is_met_with_a_checkpoint_and_a_requeue(batch, case, tmp_pa
     assert_same(case / "run", left_in_peace(tmp_path_factory.mktemp("long"), steps), steps)
 
 
-def test_a_crashed_node_sends_the_job_elsewhere(batch, case, undisturbed):
+@pytest.mark.parametrize("noticed", [True, False], ids=["by Slurm", "by the script"])
+def test_a_crashed_node_sends_the_job_elsewhere(batch, case, undisturbed, noticed):
     job = batch.submit("run.sbatch", "sim.toml")
     batch.wait_for_steps(job)
     batch.cluster.crash("n2")
-    batch.cluster.down("n2")
-    said = batch.finish(job)
+    if noticed:
+        batch.cluster.down("n2")
+    said = batch.finish(job, 150)
     assert batch.cluster.restarts(job) == 1
     assert "continues from the checkpoint of step" in said
     assert "n2" not in batch.cluster.record(job)["NodeList"]
@@ -149,37 +153,66 @@ def test_a_spot_notice_requeues(batch, case, undisturbed):
     assert_same(case / "run", undisturbed)
 
 
-def test_a_sweep_has_a_folder_for_each_value(batch, case):
-    values = "parameters.diffusivity=1e-4,2e-4"
-    job = batch.submit("sweep.sbatch", "sim.toml", values, options=("--array=0-1", "--nodes=1", "--ntasks-per-node=2"))
-    batch.cluster.wait(job, "COMPLETED", 90)
-    for value in ("1e-4", "2e-4"):
+def test_a_sweep_has_a_folder_for_each_value_and_one_that_is_interrupted_leaves_the_others_alone(batch, case):
+    values, cluster = "parameters.diffusivity=1e-4,2e-4,4e-4", batch.cluster
+    options = ("--array=0-2", "--nodes=1", "--ntasks-per-node=1")
+    job = batch.submit("sweep.sbatch", "sim.toml", values, options=options)
+    for value in ("1e-4", "2e-4", "4e-4"):
+        batch.wait_for_steps(job, f"run/parameters.diffusivity={value}")
+    cluster.run("scancel", f"{job}_0")
+    batch.interrupt(f"{job}_2")  # the last task is the one that has the number of the array
+    assert cluster.wait(f"{job}_2", "COMPLETED", 90) == cluster.wait(f"{job}_1", "COMPLETED") == "COMPLETED"
+    assert cluster.state(f"{job}_0") == "CANCELLED"
+    assert [cluster.restarts(f"{job}_{task}") for task in range(3)] == [0, 0, 1]
+    for value in ("2e-4", "4e-4"):
         summary = json.loads((case / f"run/parameters.diffusivity={value}/summary.json").read_text())
+        assert summary["status"] == "done"
         assert summary["configuration"]["parameters"]["diffusivity"] == float(value)
 
 
-def test_the_next_job_of_a_chain_goes_on_and_the_rest_is_taken_back(batch, case, undisturbed):
-    first = batch.submit("chain.sbatch", "3", "sim.toml")
+def test_the_next_job_of_a_chain_is_as_the_first_and_the_rest_is_taken_back(batch, case, undisturbed):
+    like = (*TWO_NODES, "--job-name=hpcframe-chain", "--nice=7", f"--output={case}/log-%j.txt", "--time=9")
+    first = batch.submit("chain.sbatch", "3", "sim.toml", options=like, HPCFRAME_SBATCH="--nice=7\n--signal=USR1@60")
     batch.wait_for_steps(first)
     batch.interrupt(first)
     batch.cluster.wait(first)
-    assert "interrupted (SIGUSR1), a checkpoint is kept: job" in batch.cluster.output(first)
-    second = str(int(first) + 1)
+    second, third = str(int(first) + 1), str(int(first) + 2)
+    assert f"interrupted (SIGUSR1), a checkpoint is kept: job {second} goes on" in batch.cluster.output(first)
     batch.finish(second)
-    assert batch.cluster.wait(str(int(first) + 2)) == "CANCELLED"
+    assert batch.cluster.wait(third) == "CANCELLED"
+    assert batch.cluster.record(third)["Dependency"].startswith(("(null)", f"afterany:{second}"))
+    assert (case / f"log-{second}.txt").exists()
+    for key in ("JobName", "Nice", "TimeLimit", "NumNodes", "NumTasks", "Partition"):
+        assert batch.cluster.record(second)[key] == batch.cluster.record(first)[key], key
     assert_same(case / "run", undisturbed)
 
 
-def test_wrong_input_is_not_tried_again(batch):
-    job = batch.submit("run.sbatch", "sim.toml", "--set", "time.stepz=3")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sim.toml", "--set", "time.stepz=3"], "did you mean 'steps'"),
+        (["sim.toml", "--sett", "time.steps=3"], "error: unrecognized arguments: --sett time.steps=3"),
+    ],
+)
+def test_wrong_input_is_told_once_and_not_tried_again(batch, arguments, said):
+    job = batch.submit("run.sbatch", *arguments)
     batch.cluster.wait(job, "FAILED")
     assert batch.cluster.exit_code(job) == 2
     assert batch.cluster.restarts(job) == 0
+    assert batch.cluster.output(job).count(said) == 1
     assert "the input is wrong (see above): not requeued" in batch.cluster.output(job)
 
 
+@pytest.mark.parametrize("script", ["run", "spot", "sweep", "chain", "benchmark"])
+def test_a_script_without_arguments_says_what_it_takes(script):
+    done = subprocess.run(["bash", CHECKOUT / f"slurm/{script}.sbatch"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"{script}.sbatch " in done.stderr
+
+
 def test_who_stops_a_job_by_hand_finds_it_stopped(batch, case):
-    job = batch.submit("run.sbatch", "sim.toml")
+    """Also where the ranks would see little of the environment: why it ended is in a file that a variable names."""
+    job = batch.submit("run.sbatch", "sim.toml", options=(*TWO_NODES, "--export=PATH,HOME"))
     batch.wait_for_steps(job)
     (case / "run/STOP").touch()
     batch.cluster.wait(job, "FAILED")
@@ -207,10 +240,20 @@ def test_a_killed_rank_ends_the_job(batch):
     assert "submit it again to go on from the newest checkpoint" in batch.cluster.output(job)
 
 
-def test_a_benchmark_leaves_a_record(batch, case):
-    job = batch.submit("benchmark.sbatch", "sim.toml", "--set", "simulation.model='heat'", "--set", "time.steps=300")
+def test_a_benchmark_leaves_a_record_and_writes_nothing_on_its_way(batch, case):
+    often = [
+        "output.every_time=1e-9",
+        "checkpoint.every_steps=0",
+        "checkpoint.interval='auto'",
+        "checkpoint.mean_hours=1e-6",
+    ]
+    changes = [word for each in ("simulation.model='heat'", "time.steps=300", *often) for word in ("--set", each)]
+    job = batch.submit("benchmark.sbatch", "sim.toml", *changes)
     said = batch.finish(job)
-    record = json.loads((case / f"benchmarks/hpcframe-{job}/record.json").read_text())
+    folder = case / f"benchmarks/hpcframe-{job}"
+    record = json.loads((folder / "record.json").read_text())
     assert len(record["GLUP_per_s"]["rounds"]) == 3
     assert record["grid"] | {"ranks": 2, "nodes": 2} == record["grid"]
     assert "2 ranks on 2 node(s), median" in said
+    assert not list(folder.glob("*/checkpoints/step-*"))
+    assert [path.name for path in folder.glob("*/output/step-*.h5")] == ["step-0000300.h5"] * 3

@@ -42,7 +42,7 @@ def submitted(output: str) -> str:
 
 def test_a_dry_run_prints_the_line_and_submits_nothing(cluster, case, hpcframe):
     output = hpcframe("submit", "sim.toml", "--nodes", "3", "--time", "1h30m", "--dry-run")
-    (line,) = re.findall(r"^sbatch .*$", output, re.MULTILINE)
+    (line,) = re.findall(r"^HPCFRAME_THREADS=1 sbatch .*$", output, re.MULTILINE)
     assert "--nodes=3 --ntasks-per-node=8 --cpus-per-task=1 --time=01:30:00" in line
     assert "ranks        24 as " in output
     assert str(case) not in cluster.run("squeue", "--noheader", "--states=all", "--format=%Z").stdout
@@ -72,6 +72,33 @@ def test_a_cancelled_run_leaves_a_checkpoint_and_does_not_come_back(cluster, cas
     assert "interrupted by SIGUSR1" in told
     assert re.search(r"newest checkpoint: step [1-9]", told)
     assert "has ended already" in hpcframe("cancel", job)
+
+
+def test_of_a_sweep_what_runs_keeps_a_checkpoint_and_what_waits_is_cancelled(cluster, case, hpcframe):
+    values = ("--sweep", "parameters.diffusivity=1e-4,2e-4", "--nodes", "3", "--ranks-per-node", "1")
+    job = submitted(hpcframe("submit", "sim.toml", *values, *LONG))  # of 4 nodes: one waits for the other
+    runs = case / "runs/heat/parameters.diffusivity=1e-4"
+    diagnostics = runs / "diagnostics.csv"
+    cluster.wait_until(lambda: diagnostics.exists() and len(diagnostics.read_text().splitlines()) > 3, "steps", job=job)
+    assert "to write a checkpoint" in hpcframe("cancel", job, "--checkpoint")
+    cluster.wait(job)
+    assert cluster.state(f"{job}_1") == "CANCELLED"
+    assert cluster.restarts(f"{job}_0") == 0
+    assert list((runs / "checkpoints").glob("step-*"))
+
+
+def test_a_chain_is_submitted_and_cancelled_as_one(cluster, case, hpcframe):
+    first = submitted(hpcframe("submit", "sim.toml", *TWO_NODES, *LONG, "--chain", "2", "--sbatch=--nice=3"))
+    diagnostics = case / "runs/heat/diagnostics.csv"
+    cluster.wait_until(
+        lambda: diagnostics.exists() and len(diagnostics.read_text().splitlines()) > 3, "steps", job=first
+    )
+    second = str(int(first) + 1)
+    assert cluster.record(second)["Nice"] == "3"
+    assert f"those after it are cancelled: {second}" in hpcframe("cancel", first, "--checkpoint")
+    cluster.wait(first)
+    assert cluster.wait(second) == "CANCELLED"
+    assert "a checkpoint is kept, and no job comes after: submit it again to go on" in cluster.output(first)
 
 
 def test_a_job_that_waits_is_told_why_and_is_cancelled_with_those_after_it(cluster, case, hpcframe):

@@ -4,24 +4,42 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Mapping
-from pathlib import Path
 
+from hpcframe.launch.checks import slurm
 from hpcframe.launch.checks.finding import Finding
+from hpcframe.launch.checks.programs import ask, essence
 
-FOLDER = "sys/devices/system/node"
-BY_HAND = f"srun --cpu-bind=cores,verbose grep Cpus_allowed_list /proc/self/status; grep . /{FOLDER}/node*/cpulist"
-IN_A_STEP = "see it in a step: srun -n 1 --cpu-bind=cores python -m hpcframe.launch.checks 'NUMA binding'"
+FOLDER = "/sys/devices/system/node"
+LOOK = f"grep Cpus_allowed_list /proc/self/status; grep -H . {FOLDER}/node*/cpulist"
+BY_HAND = f"srun --ntasks=1 --cpu-bind=cores,verbose sh -c '{LOOK}'"
+UNBOUND = "Slurm binds no rank to its cores, though it is told to: TaskPlugin=task/affinity,task/cgroup in slurm.conf"
+NOWHERE = "see it in a job: salloc -N 2 hpcframe doctor --nodes"
 
 
-def binding(environment: Mapping[str, str] = os.environ, root: Path = Path("/")) -> Finding:
-    """Of this process, if it is a task of a Slurm step. Not collective. `root` is the folder that holds /sys."""
-    if "SLURM_STEP_ID" not in environment:
-        return Finding("SKIP", "not in a task that srun started", IN_A_STEP)
-    nodes = numa_nodes(root)
-    if not nodes or not hasattr(os, "sched_getaffinity"):
-        return Finding("SKIP", f"unknown here: there is no /{FOLDER}")
-    return judge(os.sched_getaffinity(0), nodes, int(environment.get("SLURM_CPUS_PER_TASK", "1")))
+def binding(environment: Mapping[str, str] = os.environ) -> Finding:
+    """Of a task that is started and bound as the batch scripts do it, on this node if it is one of the job.
+    Not collective."""
+    if "SLURM_JOB_ID" not in environment or not shutil.which("srun"):
+        return Finding("SKIP", "not in a Slurm job", NOWHERE)
+    asked = ask(["srun", *_one_task(environment), "sh", "-c", LOOK], environment)
+    nodes = numa_nodes(asked.stdout)
+    allowed = re.search(r"^Cpus_allowed_list:\s*(\S+)$", asked.stdout, re.MULTILINE)
+    if allowed is None:
+        return Finding("FAIL", f"srun starts no task: {essence(asked.stderr + asked.stdout)}", slurm.WHEN_HUNG)
+    if not nodes:
+        return Finding("SKIP", f"unknown here: there is no {FOLDER}")
+    return judge(numbers(allowed[1]), nodes, int(environment.get("SLURM_CPUS_PER_TASK", "1")))
+
+
+def _one_task(environment: Mapping[str, str]) -> list[str]:
+    # It starts no MPI, and takes nothing from the step that this process may be in.
+    options = ["--mpi=none", "--overlap", "--mem=0", "--cpu-bind=cores"]
+    options += ["--nodes=1", "--ntasks=1", "--ntasks-per-node=1"]
+    options += [f"--cpus-per-task={environment.get('SLURM_CPUS_PER_TASK', '1')}"]
+    here = environment.get("SLURMD_NODENAME")
+    return [*options, f"--nodelist={here}"] if here else options
 
 
 def judge(allowed: set[int], nodes: dict[int, set[int]], threads: int) -> Finding:
@@ -37,13 +55,17 @@ def judge(allowed: set[int], nodes: dict[int, set[int]], threads: int) -> Findin
     needed = -(-threads // max(len(own) for own in nodes.values()))
     if len(used) <= max(1, needed):
         return Finding("PASS", found)
-    return Finding("PASS", found, f"bind it to its own cores: srun --cpu-bind=cores --cpus-per-task={threads}")
+    return Finding("PASS", found, UNBOUND)
 
 
-def numa_nodes(root: Path = Path("/")) -> dict[int, set[int]]:
-    """The hardware threads of each NUMA node; of a node of memory alone, none. Not collective."""
-    lists = sorted((root / FOLDER).glob("node[0-9]*/cpulist"))
-    return {int(file.parent.name.removeprefix("node")): numbers(file.read_text(encoding="ascii")) for file in lists}
+def numa_nodes(said: str) -> dict[int, set[int]]:
+    """The hardware threads of each NUMA node, in what `LOOK` prints; a node of memory alone has none. Not collective.
+
+    >>> numa_nodes("/sys/devices/system/node/node1/cpulist:4-5")
+    {1: {4, 5}}
+    """
+    lists = re.findall(r"/node(\d+)/cpulist:(.*)", said)
+    return {int(node): numbers(text) for node, text in lists}
 
 
 def numbers(text: str) -> set[int]:

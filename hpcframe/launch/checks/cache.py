@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 from hpcframe.launch.checks.finding import Finding
 from hpcframe.launch.checks.folders import write_trial
 from hpcframe.launch.checks.mounts import file_system, is_network
 from hpcframe.launch.checks.units import gigabytes
 
+BY_HAND = 'ls -ld "$HPCFRAME_CACHE_DIR"; df -hT "$HPCFRAME_CACHE_DIR"'
 ELSEWHERE = "set HPCFRAME_CACHE_DIR to a folder of your own on a disk of this node"
 
 
@@ -32,12 +32,11 @@ def cache() -> Finding:
 
 def _compile_into() -> str:
     """Compile as a run does; what hpcframe has to say about it."""
-    from hpcframe.compilation import compile_once_a_node
+    from hpcframe.compilation import compile_here
 
-    alone = SimpleNamespace(rank=0, Barrier=lambda: None)  # a node of one rank, without MPI
     with warnings.catch_warnings(record=True) as notices:
         warnings.simplefilter("always")
-        compile_once_a_node(_twice, "float64(float64)", alone, identity="hpcframe doctor")
+        compile_here(_twice, "float64(float64)", identity="hpcframe doctor")
     # "; " begins hpcframe's own advice, which is in the remedy.
     return next((str(notice.message).partition("; ")[0] for notice in notices), "")
 

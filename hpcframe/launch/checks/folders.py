@@ -13,6 +13,8 @@ from hpcframe.launch.checks.units import gigabytes
 
 SET_TMPDIR = "set TMPDIR to a folder on a disk of this node that can be written"
 GO_ELSEWHERE = "change to a folder that can be written, or set [simulation] directory to one"
+TEMPORARY_BY_HAND = 'touch "${TMPDIR:-/tmp}/x"; df -hT "${TMPDIR:-/tmp}"'
+CURRENT_BY_HAND = "touch x; df -hT ."
 TRIAL = 1 << 20  # bytes: enough to meet a quota or a full disk
 LITTLE = 1e9  # bytes
 

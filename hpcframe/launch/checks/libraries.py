@@ -10,6 +10,7 @@ from importlib import metadata
 from hpcframe.launch.checks.finding import Finding
 from hpcframe.launch.checks.mpi import leave_mpi_alone
 
+H5PY_BY_HAND = "python -c 'import h5py; print(h5py.version.info, h5py.get_config().mpi)'"
 OLDEST = (3, 11)  # that hpcframe supports
 VECTORS = ("avx512f", "avx2", "avx", "sse4.2", "sve2", "sve", "neon")  # LLVM's names, the widest first
 

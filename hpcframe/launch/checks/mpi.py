@@ -23,7 +23,7 @@ HANDSHAKE = [sys.executable, "-m", "hpcframe.launch.checks.handshake"]
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")  # which launchers give to each rank
 NAMES = {"OpenRTE": "Open MPI", "PRRTE": "Open MPI", "HYDRA": "MPICH", "Intel(R) MPI": "Intel MPI"}
 MPIEXEC_HUNG = f"see what `mpiexec --version` waits for, or use another: {local.REMEDY}"
-BY_HAND = "try it by hand: " + shlex.join([sys.executable, "-m", "hpcframe.launch.local", "-n", "2", "--", *HANDSHAKE])
+BY_HAND = shlex.join([sys.executable, "-m", "hpcframe.launch.local", "-n", "2", "--", *HANDSHAKE])
 
 
 def launcher() -> Finding:
@@ -95,7 +95,9 @@ def agreement() -> Finding:
     started = ask(command, environment)
     answers = replies(started.stdout)
     if not answers:
-        return Finding("FAIL", f"mpiexec starts no ranks: {essence(started.stderr + started.stdout)}", BY_HAND)
+        return Finding(
+            "FAIL", f"mpiexec starts no ranks: {essence(started.stderr + started.stdout)}", "see what it says by hand"
+        )
     return judge(answers, launched_by=launcher().found, remedy=_remedy())
 
 

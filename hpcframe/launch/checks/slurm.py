@@ -12,6 +12,7 @@ from hpcframe.launch.checks.mpi import HANDSHAKE, judge, loaded_version, release
 from hpcframe.launch.checks.programs import ask, essence
 from hpcframe.protocol import protocol_of
 
+BY_HAND = "srun --mpi=list; srun --mpi=pmix --ntasks=2 python -m hpcframe.launch.checks.handshake"  # or pmi2
 WHEN_HUNG = "see what the job waits for: squeue --steps --me; or run hpcframe doctor in a job of its own"
 
 

@@ -10,7 +10,7 @@ FILE = "sys/devices/system/cpu/smt/control"
 BY_HAND = f"cat /{FILE}"
 OFF = {"off": "off", "forceoff": "off", "notsupported": "none on this CPU", "notimplemented": "none on this CPU"}
 SWITCH_OFF = (
-    "start one rank a core (srun --hint=nomultithread), or switch it off: "
+    "start one rank a core (sbatch --threads-per-core=1), or switch it off: "
     "ParallelCluster: DisableSimultaneousMultithreading: true; as root: echo off >/" + FILE
 )
 

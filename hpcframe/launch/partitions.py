@@ -49,6 +49,13 @@ class NodeType:
         return max(1, min(self.processors, self.sockets * self.cores_a_socket))
 
     @property
+    def knows_cores(self) -> bool:
+        """Whether Slurm knows that hardware threads are none. ParallelCluster tells it of processors only, each a
+        socket, which are hardware threads where there are two a core; hpc instances have one."""
+        told = self.cores_a_socket * self.threads_a_core > 1 or self.processors == 1
+        return told or (self.instance or "").startswith("hpc")
+
+    @property
     def instance(self) -> str | None:
         """The AWS instance type, which ParallelCluster writes into the features, or an administrator into the name."""
         told = {feature for feature in self.features if INSTANCE.fullmatch(feature)}
@@ -102,7 +109,8 @@ def choose(types: Sequence[NodeType], partition: str | None, spot: bool, constra
 
     Args:
         partition: its name; None: the one for Spot where that is asked for, and else Slurm's default.
-        constraint: a feature that the nodes must have.
+        constraint: a feature that the nodes must have, or several in Slurm's words, such as "a|b": then those nodes
+            come that have one of them at least.
 
     Raises:
         InputError: there is no such partition, none to choose, or no such feature in it.
@@ -118,12 +126,14 @@ def choose(types: Sequence[NodeType], partition: str | None, spot: bool, constra
     if constraint is None:
         return there
     features = list(dict.fromkeys(feature for kind in there for feature in kind.features))
-    if constraint not in features:
+    named = re.findall(r"[^&|()\[\]]+", re.sub(r"\*\d+", "", constraint))  # in "a|b", or in "[rack1*2&rack2*4]"
+    unknown = next((name for name in named if name not in features), None)
+    if unknown is not None:
         raise InputError(
             f"--constraint {constraint}: no node of partition {name} has this feature"
-            f"{nearest(constraint, features) or '; they have none'}"
+            f"{nearest(unknown, features) or '; they have none'}"
         )
-    return [kind for kind in there if constraint in kind.features]
+    return [kind for kind in there if set(named) & set(kind.features)]
 
 
 def _default_partition(types: Sequence[NodeType], names: Sequence[str]) -> str:
