@@ -73,28 +73,42 @@ class PointOperator:
         roles = [field.name for _, held in rotation for field in held]
         grid = next(iter(fields.values())).grid
         changing = self._values_at(at_step, steps, grid) if at_step else [{}] * steps
-        search = self._search(fields, [names for names, _ in rotation]) if steps > 1 else None
-        done = 0
-        while done < steps:
-            bound = {**fields, **{n: f for names, held in rotation for n, f in zip(names, held, strict=True)}}
-            depth = search.front.depth if search and search.front.depth <= steps - done else 1
-            begin = perf_counter()
-            if search and depth > 1:
-                ahead = [{**scalars, **values} for values in changing[done : done + depth]]
-                begin = self._pass(bound, [names for names, _ in rotation], ahead, search.front)
-            else:
-                now = {**scalars, **changing[done]}
-                self._planned(bound, now).run(now)
-            if search and depth == search.front.depth:
-                search.record((perf_counter() - begin) / depth)
-            done += depth
-            for _ in range(depth):
-                grid.time += dt or 0.0
-                rotation = _advance(rotation)
+        rotation = self._do_steps(fields, scalars, rotation, changing, dt or 0.0)
         for name, field in zip(roles, (field for _, held in rotation for field in held), strict=True):
             field.name = name
         newest = [held for _, held in rotation]
         return tuple(field for held in (*newest[1:], newest[0]) for field in held)
+
+    def _do_steps(
+        self,
+        fields: Mapping[str, Field],
+        scalars: Mapping[str, Scalar],
+        rotation: list[tuple[list[str], list[Field]]],
+        changing: Sequence[Mapping[str, Scalar]],
+        dt: float,
+    ) -> list[tuple[list[str], list[Field]]]:
+        """One step for each of `changing`, its scalars that change; several at once where that pays. Collective.
+
+        Returns the parameters and fields of each level afterwards.
+        """
+        grid, levels, done = next(iter(fields.values())).grid, [names for names, _ in rotation], 0
+        search = self._search(fields, levels) if len(changing) > 1 else None
+        while done < len(changing):
+            bound = {**fields, **{n: f for names, held in rotation for n, f in zip(names, held, strict=True)}}
+            depth = search.front.depth if search and search.front.depth <= len(changing) - done else 1
+            ahead = [{**scalars, **values} for values in changing[done : done + depth]]
+            begin = perf_counter()
+            if search and depth > 1:
+                begin = self._pass(bound, levels, ahead, search.front)
+            else:
+                self._planned(bound, ahead[0]).run(ahead[0])
+            if search and depth == search.front.depth:
+                search.record((perf_counter() - begin) / depth)
+            done += depth
+            for _ in range(depth):
+                grid.time += dt
+                rotation = _advance(rotation)
+        return rotation
 
     def _search(self, fields: Mapping[str, Field], levels: Levels) -> Search | None:
         """How many steps are done in one pass over memory; None: one after another. Collective."""
