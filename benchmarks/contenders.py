@@ -6,30 +6,21 @@ Dirichlet condition holds zero at the faces of cells instead, and is not free: i
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import stars
 from hpcframe_stars import STENCILS
 from mpi4py import MPI
+from remote import Remote, python_of
 
 import hpcframe as hf
 
 K = 0.1  # of v = u + K * laplacian(u): stable for all three orders
-HERE = Path(__file__).resolve().parent
-PEERS = HERE / ".peers" / "bin" / "python"
-
-
-class Absent(Exception):
-    """A contender that is not installed; the message says how to install it."""
 
 
 class Contender:
@@ -104,71 +95,30 @@ class HpcframeContender(Contender):
 
 
 class DevitoContender(Contender):
-    """Devito in an environment and a process of its own, which answers over pipes: see devito_stencil.py."""
+    """Devito in an environment and a process of its own, charged for its generated code: see devito_stencil.py."""
 
     def __init__(self, size: int, order: int) -> None:
         super().__init__()
-        if not PEERS.exists():
-            raise Absent("no environment for it: run benchmarks/peers.sh")
-        command = [str(PEERS), str(HERE / "devito_stencil.py"), f"--size={size}", f"--order={order}", f"--k={K}"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        options = ("--shape", size, size, size, "--order", order, "--k", K)
+        self._remote = Remote("devito_stencil.py", *options, python=python_of("Devito"))
         self._folder = tempfile.TemporaryDirectory()
         self._cube = os.path.join(self._folder.name, "cube.npy")
-        self.details = self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"devito_stencil.py ended with exit code {self._process.wait()}: its words are above")
-        return json.loads(line)
-
-    def _ask(self, command: str, argument: object) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{command} {argument}\n")
-        self._process.stdin.flush()
-        return self._answer()
+        self.details = self._remote.about
 
     def load(self, cube: npt.NDArray) -> None:
         np.save(self._cube, cube)
-        self._ask("load", self._cube)
+        self._remote.ask("load", self._cube)
 
     def run(self, steps: int) -> float:
-        return self._ask("run", steps)["seconds"]
+        return self._remote.ask("run", steps)["seconds"]
 
     def result(self) -> npt.NDArray:
-        self._ask("save", self._cube)
+        self._remote.ask("save", self._cube)
         return np.load(self._cube)
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._remote.close()
         self._folder.cleanup()
-
-
-class Triad:
-    """STREAM's triad, a = b + s * c: the memory bandwidth that one thread of numba gets.
-
-    J. D. McCalpin, Memory bandwidth and machine balance in current high performance computers (1995). As there,
-    24 bytes count for each element, though most machines also read `a` before they write it.
-    """
-
-    def __init__(self, elements: int = 2**25) -> None:
-        self._arrays = [np.full(elements, value) for value in (0.0, 1.0, 2.0)]
-        triad(*self._arrays, 3.0)
-
-    def run(self) -> float:
-        """One pass; returns GB/s."""
-        start = time.perf_counter()
-        triad(*self._arrays, 3.0)
-        return 24 * self._arrays[0].size / (time.perf_counter() - start) / 1e9
-
-
-@numba.njit
-def triad(a, b, c, s):
-    for i in range(a.size):
-        a[i] = b[i] + s * c[i]
 
 
 CONTENDERS = {

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from hpcframe.launch import local
 
 FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "asimd", "sve")
 PACKAGES = ("hpcframe", "numpy", "numba", "llvmlite", "mpi4py")
@@ -45,6 +48,14 @@ def caches() -> dict[str, str]:
         level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
         found[f"L{level} {kind}"] = size
     return found
+
+
+def launcher(ranks: int) -> dict[str, Any]:
+    """The MPI that hpcframe's launcher finds, and how it places so many ranks. Not for MPI processes."""
+    mpiexec, *arguments = local.command(ranks, [])
+    said = subprocess.run([mpiexec, "--version"], capture_output=True, text=True, env=local.environment(os.environ))
+    first = (said.stdout or said.stderr).strip().partition("\n")[0]
+    return {"version": first, "placement": " ".join(arguments), "cores": local.cores()}
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,15 @@ os.environ.update(NUMBA_NUM_THREADS="1", OMP_NUM_THREADS="1")  # before anything
 import machine
 import numpy as np
 import numpy.typing as npt
-from contenders import CONTENDERS, Absent, Contender, K, Triad
+from contenders import CONTENDERS, Contender, K
+from measuring import ratio, summary
+from remote import Absent, Failed
 from stars import WEIGHTS
+from triad import Triad
 
 ORDERS = {7: 2, 13: 4, 25: 8}  # by points of the star
 CHECKED_STEPS = 2
-TOLERANCE = 1e-9  # for values between 0 and 1; Devito has the weights to about eleven digits
+TOLERANCE = 1e-9  # for values between 0 and 1; Devito has the weights to nine digits
 SECONDS = 0.3  # of work for a contender in a round, about
 
 
@@ -145,16 +147,6 @@ def race(contenders: dict[str, Contender], options: argparse.Namespace, triad: T
     return measured
 
 
-def summary(rates: list[float]) -> dict[str, Any]:
-    return {"best": max(rates), "median": statistics.median(rates), "rounds": rates}
-
-
-def ratio(ours: list[float], theirs: list[float]) -> dict[str, Any]:
-    """Round by round, so that what slows both down cancels."""
-    rounds = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return {"median": statistics.median(rounds), "least": min(rounds), "most": max(rounds), "rounds": rounds}
-
-
 # -- reporting --------------------------------------------------------------------------------------------------
 
 
@@ -206,4 +198,7 @@ def caption(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Failed as failed:
+        sys.exit(str(failed))
