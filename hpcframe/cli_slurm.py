@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hpcframe.simulation.needs import Needs
 
 RANK_OVERHEAD = 250 << 20  # bytes a rank besides its fields: Python, the compiler and its machine code, MPI's buffers
+ALONE = "OMPI_MCA_ess_singleton_isolated"  # without it Open MPI 4 starts a daemon for one process, and needs a shell
 
 Times = Annotated[
     str | None,
@@ -80,9 +81,12 @@ def _needs(configuration: Path, overrides: list[str]) -> Needs:
     from hpcframe.simulation.configuration import load
 
     loaded = load(configuration, overrides)
-    os.environ.setdefault("OMPI_MCA_ess_singleton_isolated", "1")  # or Open MPI 4 starts a daemon, and needs a shell
+    given = os.environ.get(ALONE)
+    os.environ.setdefault(ALONE, "1")
     from hpcframe.simulation.needs import needs_of
 
+    if given is None:  # the ranks of the job are not alone
+        del os.environ[ALONE]
     return needs_of(loaded)
 
 

@@ -12,6 +12,7 @@ from hpcframe.errors import InputError
 TASK_COUNTS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 MPIRUN = ("OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")  # what mpirun sets, and srun does not: of Open MPI, of the others
 TASK_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+SPOKEN = ("PMIX_RANK", "PMI_RANK", "PMI_FD")  # what srun gives a task to find the others by, in any protocol
 
 
 def protocol_of(library: str) -> str:
@@ -41,11 +42,14 @@ def check_protocol(library: str, environment: Mapping[str, str] = os.environ) ->
     if "SLURM_STEP_ID" not in environment or any(name in environment for name in MPIRUN):
         return  # not started by srun: a site may set SLURM_MPI_TYPE everywhere
     spoken = environment.get("SLURM_MPI_TYPE", "")
-    if spoken.startswith("pm") and not spoken.startswith(protocol_of(library)):
-        raise InputError(
-            f"srun speaks {spoken}, and mpi4py runs on {name_of(library)}, which does not: start it by "
-            f"`srun --mpi={protocol_of(library)}`; `hpcframe doctor` checks it"
-        )
+    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and not any(name in environment for name in SPOKEN):
+        spoken = "no protocol (--mpi=none)"
+    elif not spoken.startswith("pm") or spoken.startswith(protocol_of(library)):
+        return
+    raise InputError(
+        f"srun speaks {spoken}, so that MPI sees each task alone: mpi4py runs on {name_of(library)}, start it by "
+        f"`srun --mpi={protocol_of(library)}`; `hpcframe doctor` checks it"
+    )
 
 
 def launched_rank(environment: Mapping[str, str] = os.environ) -> int:

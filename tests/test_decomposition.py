@@ -214,8 +214,11 @@ def test_tasks_that_do_not_see_each_other_are_refused(name):
 )
 def test_a_launcher_that_speaks_another_protocol_is_refused_before_mpi_starts(library, right, wrong):
     check_protocol(library, {"SLURM_STEP_ID": "0", "SLURM_MPI_TYPE": right})
-    check_protocol(library, {"SLURM_STEP_ID": "0", "SLURM_MPI_TYPE": "none"})
+    check_protocol(library, {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_MPI_TYPE": "none"})
+    check_protocol(library, {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "PMIX_RANK": "2"})
     check_protocol(library, {})
+    with pytest.raises(InputError, match=rf"speaks no protocol .*start it by `srun --mpi={right[:4]}`"):
+        check_protocol(library, {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4"})
     with pytest.raises(InputError, match=rf"srun speaks {wrong}, .*start it by `srun --mpi={right[:4]}`"):
         check_protocol(library, {"SLURM_STEP_ID": "0", "SLURM_MPI_TYPE": wrong})
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import packing
 import pytest
 
+ALONE = {"OMPI_MCA_ess_singleton_isolated": "1"}  # without it Open MPI 4 starts a daemon for one process, by ssh
+
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory) -> Path:
@@ -27,7 +29,7 @@ def unpacked(case) -> Path:
 
 def run(folder: Path, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the Python in a folder, in an environment that says nothing of another one."""
-    settings = {"HOME": str(cwd), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    settings = {"HOME": str(cwd), "PYTHONDONTWRITEBYTECODE": "1", **ALONE, **environment}
     command = [folder / "bin/python", *arguments]
     done = subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

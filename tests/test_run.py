@@ -141,11 +141,12 @@ def test_a_signal_ends_a_run_between_steps_with_its_state_kept(case, number):
 
 
 def test_tasks_that_do_not_see_each_other_are_refused(case):
-    code, _, errors = run(case, 1, OMPI_COMM_WORLD_SIZE="4", SLURM_NTASKS="4")
+    code, _, errors = run(case, 1, OMPI_COMM_WORLD_SIZE="4")
     program = [sys.executable, "-m", "hpcframe.run", "sim.toml"]
-    alone = subprocess.run(program, cwd=case, env={**os.environ, "SLURM_NTASKS": "4"}, capture_output=True, text=True)
+    settings = {**os.environ, "PMI_SIZE": "4", "OMPI_MCA_ess_singleton_isolated": "1"}
+    alone = subprocess.run(program, cwd=case, env=settings, capture_output=True, text=True)
     assert alone.returncode == 2
-    assert "the launcher started 4 tasks (SLURM_NTASKS)" in alone.stderr
+    assert "the launcher started 4 tasks (PMI_SIZE)" in alone.stderr
     assert "srun --mpi=pmix" in alone.stderr
     assert code in (0, 2), errors  # mpiexec itself says how many it started, which is the truth
 

@@ -146,8 +146,8 @@ def iterated(comm, monkeypatch, name, periodic, front, steps):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("front", ["2,1,3", "3,2,5", "4,3,100", "5,20,1"])
-@pytest.mark.parametrize("periodic", [(False,) * 3, (True,) * 3, (True, False, True), (False, True, False)], ids=str)
+@pytest.mark.parametrize("front", ["3,2,5", "4,1,100"])
+@pytest.mark.parametrize("periodic", [(False,) * 3, (True,) * 3, (True, False, True)], ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_several_steps_at_once_have_the_bits_of_one_after_another(comm, monkeypatch, name, periodic, front):
     single = iterated(comm, monkeypatch, name, periodic, "0", 11)

@@ -218,7 +218,9 @@ def submit(line: list[str], changes: dict[str, str]) -> str:
     Raises:
         HpcframeError: Slurm refuses it, with its reason.
     """
-    answer = run_within(PATIENCE, ["env", *(f"{name}={value}" for name, value in changes.items()), *line])
+    # As Python knows it: an MPI that was asked something in this process may have put variables of its own into the
+    # environment, by which the ranks of the job would take themselves for it.
+    answer = run_within(PATIENCE, line, {**os.environ, **changes})
     found = re.search(r"(?m)^(\d+)(?:;.*)?$", answer.output)
     if answer.code != 0 or found is None:
         said = answer.errors.strip() or answer.output.strip() or f"no answer within {PATIENCE:g} s"

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 GRACE = 5.0  # seconds from SIGTERM to SIGKILL
@@ -28,12 +28,17 @@ class Answer:
     errors: str = ""
 
 
-def run_within(seconds: float, command: Sequence[str]) -> Answer:
-    """Run a program with nothing on standard input for up to `seconds`. Not collective."""
+def run_within(seconds: float, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Answer:
+    """Run a program with nothing on standard input for up to `seconds`. Not collective.
+
+    Args:
+        environment: all of it; that of this process if not given.
+    """
     pipe = subprocess.PIPE
     job = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace", process_group=0
-    )
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace", process_group=0,
+        env=environment,
+    )  # fmt: skip
     try:
         output, errors = job.communicate(timeout=seconds)
         return Answer(job.returncode, output, errors)
