@@ -42,6 +42,22 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(RankReport(rank, stderr))
 
 
+SLOWEST = (
+    "slurm/",
+    "test_restart",
+    "test_reliability",
+    "test_checkpoint_cli",
+    "test_watchdog",
+    "test_pack_env",
+    "test_do",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that take minutes first: of two processes none is left alone with them in the end."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in SLOWEST))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if not item.config.getoption("--with-mpi"):
         forget_singleton()

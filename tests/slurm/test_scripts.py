@@ -142,10 +142,9 @@ def test_a_drained_node_is_left_at_the_next_start(batch, case, undisturbed):
 
 def test_a_spot_notice_requeues(batch, case, undisturbed):
     with Imds() as service:
+        service.answers["spot/instance-action"] = spot_notice(100)  # of the first nodes: the next start has none
         endpoint = f"http://{service.host}"
         job = batch.submit("spot.sbatch", "sim.toml", AWS_EC2_METADATA_SERVICE_ENDPOINT=endpoint)
-        batch.wait_for_steps(job)
-        service.answers["spot/instance-action"] = spot_notice(100)
         batch.cluster.wait_until(lambda: batch.cluster.restarts(job) == 1, "a requeue", 60, job)
         service.answers.clear()
         said = batch.finish(job)
