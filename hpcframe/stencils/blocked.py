@@ -78,7 +78,7 @@ class BlockedPlan:
         reads = reach(point.reads, fields, ())
         evolving = {fields[name] for level in levels for name in level}
         self._reach = halo_of({o for field in evolving for o in reads.get(field, ())}, self.grid.ndim)
-        deep = self._deep_reads(reads, evolving, fields.values())
+        deep = self._deep_reads(reads)
         halo = halo_of({offset for offsets in deep.values() for offset in offsets}, self.grid.ndim)
         for field in fields.values():  # one address for all
             field.widen(halo)
@@ -93,7 +93,7 @@ class BlockedPlan:
 
     # -- planning -----------------------------------------------------------------------------------------------
 
-    def _deep_reads(self, reads: Mapping[Field, Reads], evolving: set[Field], fields: Any) -> dict[Field, Reads]:
+    def _deep_reads(self, reads: Mapping[Field, Reads]) -> dict[Field, Reads]:
         """What the first step reads, as it computes points beyond the block, too."""
         grid = self.grid
         cut = [grid.periodic[axis] or grid.layout[axis] > 1 for axis in range(grid.ndim)]
@@ -101,16 +101,12 @@ class BlockedPlan:
         beyond = set(product(*((-width, 0, width) if width else (0,) for width in more)))
         zero = (0,) * grid.ndim
         deep = {}
-        for field in fields:
+        for field in self._fields.values():
             near = reads.get(field, frozenset()) | {zero}
             offsets = {tuple(map(sum, zip(one, other, strict=True))) for one in near for other in beyond} - {zero}
             deep[field] = frozenset(offsets)
-        written = set(self._newest(evolving))
+        written = {self._fields[name] for name in self._point.writes}  # only written to in the first step
         return {field: offsets for field, offsets in deep.items() if offsets and field not in written}
-
-    def _newest(self, evolving: set[Field]) -> list[Field]:
-        """Fields that are only written to in the first step."""
-        return [self._fields[name] for name in self._point.writes]
 
     def _beyond(self) -> list[tuple[bool, bool]]:
         """For each axis whether points beyond the sides are a neighbour's, which may be this rank itself."""
