@@ -37,7 +37,7 @@ def test_each_point_is_computed_once_a_step_from_what_the_step_before_left(front
     shape = [count + 2 * width for count, width in zip(front.points, widths, strict=True)]
     arrays = [np.full(shape, -1 if level == 0 else -9) for level in range(levels)]  # step -1 is what is given
     done = [np.zeros(shape, int) for _ in range(front.depth)]
-    for step, box in front.boxes():
+    for _, _, step, box in front.pieces():
         inside = tuple(slice(begin + width, end + width) for (begin, end), width in zip(box, widths, strict=True))
         for offset in star(front.reach):
             read = tuple(slice(s.start + o, s.stop + o) for s, o in zip(inside, offset, strict=True))

@@ -115,6 +115,11 @@ class Boundary(MutableMapping[tuple[int, int], Condition]):
         """Whether the halo beyond the walls follows from the interior alone, at any time."""
         return not any(map(_may_change, self._conditions.values()))
 
+    @property
+    def standard(self) -> bool:
+        """Whether all conditions are Dirichlet or Neumann, of numbers or functions of time."""
+        return all(isinstance(condition, Dirichlet | Neumann) for condition in self._conditions.values())
+
     def set_all(self, condition: Condition) -> None:
         """The same condition on every wall."""
         for wall in self:

@@ -66,24 +66,32 @@ def _copy_words(word: Any) -> Callable[[npt.NDArray], None]:
 
 
 def mirror(flat: npt.NDArray, table: npt.NDArray, signs: npt.NDArray, shifts: npt.NDArray, slopes: npt.NDArray) -> None:
-    """What `compile_mirror` compiles; also for compiled code that calls it."""
+    """What `compile_mirror` compiles; also for compiled code that calls it.
+
+    Positions are unsigned where memory is addressed: numba tests signed ones for negative indices.
+    """
     for row in range(table.shape[0]):
         sign, shift, slope, layered, first = signs[row], shifts[row], slopes[row], table[row, 14], table[row, 15]
+        count, rise, rise_inside = table[row, 4], table[row, 8], table[row, 12]
         for a in range(table[row, 2]):
             for b in range(table[row, 3]):
-                for c in range(table[row, 4]):
-                    target = table[row, 0] + a * table[row, 6] + b * table[row, 7] + c * table[row, 8]
-                    source = table[row, 1] + a * table[row, 10] + b * table[row, 11] + c * table[row, 12]
-                    if layered == 3:
-                        for d in range(table[row, 5]):
-                            at = target + d * table[row, 9]
-                            constant = shift + (first + d) * slope
-                            flat[at] = sign * flat[source + d * table[row, 13]] + constant if sign != 0 else constant
-                    else:
+                target = table[row, 0] + a * table[row, 6] + b * table[row, 7]
+                source = table[row, 1] + a * table[row, 10] + b * table[row, 11]
+                if layered == 3:  # a layer is one point of each row: the long loop runs over rows
+                    for d in range(table[row, 5]):
+                        constant = shift + (first + d) * slope
+                        to, origin = target + d * table[row, 9], source + d * table[row, 13]
+                        for c in range(count):
+                            inside = flat[np.uint64(origin + c * rise_inside)]
+                            flat[np.uint64(to + c * rise)] = sign * inside + constant if sign != 0 else constant
+                else:
+                    for c in range(count):
                         layer = first + (b if layered == 1 else c)
                         constant = shift + layer * slope
+                        to, origin = target + c * rise, source + c * rise_inside
                         for d in range(table[row, 5]):
-                            flat[target + d] = sign * flat[source + d] + constant if sign != 0 else constant
+                            inside = flat[np.uint64(origin + d)]
+                            flat[np.uint64(to + d)] = sign * inside + constant if sign != 0 else constant
 
 
 class Copies:

@@ -9,36 +9,41 @@ from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from hpcframe.compilation import OPTIONS, compile_once_a_node
+from hpcframe.grid.agreement import collectively
 from hpcframe.grid.copying import mirror
 from hpcframe.grid.decomposition import Axes
 from hpcframe.grid.field import Field
 from hpcframe.grid.halo import Direction, Reads, halo_of, widths
 from hpcframe.stencils import generate
 from hpcframe.stencils.binding import Call, HaloReads, Scalar, reach
+from hpcframe.stencils.driver import Levels, driver_source
 from hpcframe.stencils.ghosts import ghosts_of
 from hpcframe.stencils.identity import identity_of
 from hpcframe.stencils.loops import executed, form_of, loop_of, region_table, typed_scalars
+from hpcframe.stencils.pipeline import ALL, SPACING, publish, wait_for
 from hpcframe.stencils.point import PointFunction
+from hpcframe.stencils.threads import team, threads_wanted
 from hpcframe.stencils.wavefront import Wavefront
 
 if TYPE_CHECKING:
     from hpcframe.grid.cartesian import CartesianGrid
 
-Levels = Sequence[Sequence[str]]  # names of parameters, the level that is written to first
-
 
 def can_block(point: PointFunction, fields: Mapping[str, Field], levels: Levels) -> bool:
     """Whether several steps can be done at once: the same on every rank. Not collective.
 
-    Not with walls that change with time or are the user's, staggered fields, complex numbers, or global indices along
-    a periodic axis, which are others beyond the block.
+    Not with walls that a function of the user's fills, staggered fields that evolve, complex numbers, or global indices
+    along a periodic axis, which are others beyond the block.
     """
     evolving = [fields[name] for level in levels for name in level]
     grid = evolving[0].grid
     return (
-        all(field.boundary.steady and not field.staggered for field in fields.values())
+        all(field.boundary.standard for field in evolving)
+        and all(field.boundary.steady for field in fields.values() if field not in evolving)
+        and all(not field.staggered for field in evolving)
         and all(field.dtype.kind == "f" for field in fields.values())
         and not any(grid.periodic[axis] for axis in point.axes)
         and len({field.addressing() for field in evolving}) == 1
@@ -83,12 +88,12 @@ class BlockedPlan:
         for field in fields.values():  # one address for all
             field.widen(halo)
         self._halo = HaloReads(self.grid, deep)
-        self._levels = [[fields[name] for name in level] for level in levels]
-        self._written = [field for level in self._levels for field in level]
+        self._written = [fields[name] for level in levels for name in level]
         self._state = self._state_of_fields()
         self.form = form_of(point, fields, self.grid.ndim)
         front = Wavefront(written.local.points, self._beyond(), self._reach, self.depth, planes, rows)
         self._plan_tables(front, written, reads, [fields[name] for name in levels[0]], levels)
+        self._members = min(threads_wanted(), len(self._bands) - 1)
         self._run = self._compile(scalars, levels)
 
     # -- planning -----------------------------------------------------------------------------------------------
@@ -120,16 +125,25 @@ class BlockedPlan:
     def _plan_tables(
         self, front: Wavefront, written: Field, reads: Mapping[Field, Reads], targets: Sequence[Field], levels: Levels
     ) -> None:
-        steps, boxes = zip(*front.boxes(), strict=True)
+        bands, turns, steps, boxes = zip(*front.pieces(), strict=True)
         bounds = np.array(boxes, np.int64)
         fields = {name: self._fields[name] for name in self._point.fields}
         self._regions = region_table(self._point, self.form, fields, written.block, bounds)
-        self._steps = np.array(steps, np.int64)
+        self._steps, self._turns = np.array(steps, np.int64), np.array(turns, np.int64)
+        self._bands = np.searchsorted(bands, np.arange(bands[-1] + 2))
+        self._done = np.zeros((len(self._bands) - 1) * SPACING, np.int64)
         self._ghosts = []
         for column, target in enumerate(targets):
             offsets = {o for level in levels for o in reads.get(self._fields[level[column]], ())}
-            walls = self._walls(widths(offsets))
-            self._ghosts.append(ghosts_of(target, walls, bounds))
+            self._ghosts.append(ghosts_of(target, self._walls(widths(offsets)), bounds))
+        self._steady = all(ghosts.steady for ghosts in self._ghosts)
+        self._walls_now = self._ghost_arguments([self.grid.time] * self.depth) if self._steady else []
+
+    def _ghost_arguments(self, times: Sequence[float]) -> list[Any]:
+        """What the driver gets of the ghosts, of results at these times (s)."""
+        return [
+            part for ghosts in self._ghosts for part in (ghosts.ends, ghosts.table, *ghosts.factors(self._steps, times))
+        ]
 
     def _walls(self, needed: Mapping[Direction, Axes]) -> dict[Direction, Axes]:
         """The directions in which only walls lie."""
@@ -146,17 +160,20 @@ class BlockedPlan:
         known = identity_of(names)
         loop = numba.njit(**OPTIONS)(executed(source, names, generate.loop_name(point)))
         text = driver_source(point, levels)
-        driver = executed(text, {"_loop": loop, "_mirror": numba.njit(**OPTIONS)(mirror)}, "_steps")
+        called = {"_mirror": numba.njit(**OPTIONS)(mirror), "_publish": publish, "_wait_for": wait_for, "_all": ALL}
+        driver = executed(text, {"_loop": loop, **called}, "_steps")
         kinds = [numba.from_dtype(self._fields[name].dtype) for name in point.fields]
         arrays = [f"{kind}[::1]" for kind in kinds]
-        number = "float32" if form.single else "float64"
+        tables = ["float32[:, ::1]" if form.single else "float64[:, ::1]"]
+        tables += ["int64[::1]", "int64[::1]", "int64[:, ::1]", "int64[::1]", "int64[::1]", "int64", "int64"]
         walls = [
             w
             for kind in [kinds[point.fields.index(n)] for n in levels[0]]
             for w in ("int64[::1]", "int64[:, ::1]", *[f"{kind}[::1]"] * 3)
         ]
-        signature = f"void({', '.join([*arrays, f'{number}[:, ::1]', 'int64[::1]', 'int64[:, ::1]', *walls])})"
-        identity = None if known is None else "\n".join([source, known, text, identity_of({"mirror": mirror}) or ""])
+        signature = f"void({', '.join([*arrays, *tables, *walls])})"
+        rest = identity_of({"mirror": mirror, "publish": publish, "wait_for": wait_for})
+        identity = None if known is None or rest is None else "\n".join([source, known, text, rest])
         return compile_once_a_node(driver, signature, self.grid.shared.node, identity)
 
     # -- running ------------------------------------------------------------------------------------------------
@@ -172,8 +189,12 @@ class BlockedPlan:
     def free(self) -> None:
         """Nothing is held but memory."""
 
-    def run(self, scalars: Sequence[Mapping[str, Scalar]]) -> None:
-        """Do `depth` steps, with the scalars of each. Collective."""
+    def run(self, scalars: Sequence[Mapping[str, Scalar]], times: Sequence[float]) -> None:
+        """Do `depth` steps, with the scalars of each; `times` (s) are those after each step. Collective.
+
+        Raises what functions of time of the user's raise, on every rank, before anything is computed.
+        """
+        walls = self._walls_now if self._steady else self._walls_at(times)
         exchange = self._halo.start()
         begin = perf_counter()
         if exchange:
@@ -181,44 +202,33 @@ class BlockedPlan:
         after = perf_counter()
         for field in self._written:
             field.written()
-        numbers = np.array([typed_scalars(self.form, each, self._point.scalars) for each in scalars])
-        numbers = numbers.reshape(self.depth, len(self._point.scalars)).astype("f4" if self.form.single else "f8")
-        walls = [part for ghosts in self._ghosts for part in (ghosts.ends, ghosts.table, *ghosts.factors)]
-        self._run(
-            *(self._fields[name].storage for name in self._point.fields), numbers, self._steps, self._regions, *walls
-        )
+        self._compute(self._numbers(scalars), walls)
         self.grid.seconds["compute"] += perf_counter() - after
         self.grid.seconds["wait"] += after - begin
 
+    def _walls_at(self, times: Sequence[float]) -> list[Any]:
+        with collectively(self.grid.comm, "computing what is on the walls"):
+            return self._ghost_arguments(times)
 
-def driver_source(point: PointFunction, levels: Levels) -> str:
-    """The text of the function that walks the table of boxes: computes one, then mirrors it beyond the walls.
+    def _numbers(self, scalars: Sequence[Mapping[str, Scalar]]) -> npt.NDArray:
+        numbers = np.array([typed_scalars(self.form, each, self._point.scalars) for each in scalars])
+        kind = np.float32 if self.form.single else np.float64
+        return numbers.reshape(self.depth, len(self._point.scalars)).astype(kind)
 
-    After a step each level of parameters holds the fields of the one before, as in `iterate`.
-    """
-    written = levels[0]
-    walls = [f"_{part}{k}" for k in range(len(written)) for part in ("ends", "table", "signs", "shifts", "slopes")]
-    lines = [
-        f"def _steps({', '.join([*point.fields, '_numbers', '_step_of', '_regions', *walls])}):",
-        *(f"    _from{k} = 0" for k in range(len(written))),
-        "    for _box in range(_regions.shape[0]):",
-        "        _step = _step_of[_box]",
-        "        _region = _regions[_box : _box + 1]",
-    ]
-    scalars = [f"_numbers[_step, {k}]" for k in range(len(point.scalars))]
-    for turn in range(len(levels)):
-        # In step `turn` the fields of level k are those that were of level k - turn at first.
-        names = {
-            name: levels[(row - turn) % len(levels)][k]
-            for row, level in enumerate(levels)
-            for k, name in enumerate(level)
-        }
-        fields = [names.get(name, name) for name in point.fields]
-        lines.append(f"        {'el' * (turn > 0)}if _step % {len(levels)} == {turn}:")
-        lines.append(f"            _loop({', '.join([*fields, *scalars, '_region'])})")
-        for k, name in enumerate(written):
-            rows = f"_from{k} : _ends{k}[_box]"
-            parts = ", ".join(f"_{part}{k}[{rows}]" for part in ("table", "signs", "shifts", "slopes"))
-            lines += [f"            if _ends{k}[_box] > _from{k}:", f"                _mirror({names[name]}, {parts})"]
-    lines += [f"        _from{k} = _ends{k}[_box]" for k in range(len(written))]
-    return "\n".join(lines) + "\n"
+    def _compute(self, numbers: npt.NDArray, walls: Sequence[Any]) -> None:
+        """All pieces, by all threads."""
+        arrays = [self._fields[name].storage for name in self._point.fields]
+        tables = (numbers, self._steps, self._turns, self._regions, self._bands, self._done)
+        self._done[:] = 0
+
+        def work(member: int) -> None:
+            try:
+                self._run(*arrays, *tables, member, self._members, *walls)
+            except BaseException:
+                self._done[:] = ALL  # nobody waits for what is not computed any more
+                raise
+
+        if self._members == 1:
+            work(0)
+        else:
+            team(self._members).run(work)

@@ -28,14 +28,37 @@ class Ghosts:
     """What follows from each of some boxes.
 
     Attributes:
+        dtype: of the field.
+        walls: what is mirrored, and how, a direction each.
         table: a row a mirrored region, as `compile_mirror` takes them.
-        factors: sign, shift and slope of each row, in the dtype of the field.
-        ends: for each box the rows up to its last one: those of box k are table[ends[k - 1] : ends[k]].
+        kinds: for each row which of the walls it belongs to.
+        boxes: for each row which box it follows from.
+        ends: where the rows of each box end: those of box k are table[ends[k] : ends[k + 1]].
     """
 
+    dtype: np.dtype
+    walls: Sequence[Wall]
     table: Numbers
-    factors: tuple[npt.NDArray, npt.NDArray, npt.NDArray]
+    kinds: Numbers
+    boxes: Numbers
     ends: Numbers
+
+    @property
+    def steady(self) -> bool:
+        """Whether the factors are the same at all times."""
+        return not any(wall.depends_on_time() for wall in self.walls)
+
+    def factors(self, steps: Numbers, times: Sequence[float]) -> list[npt.NDArray]:
+        """Sign, shift and slope of each row. Calls functions of the user's where walls depend on time.
+
+        Args:
+            steps: that each box belongs to.
+            times: (s) after each step, when its results are mirrored.
+        """
+        mirrors = [[wall.mirror(time) for wall in self.walls] for time in times]
+        values = np.array(mirrors, self.dtype).reshape(len(times), len(self.walls), 3)
+        rows = values[steps[self.boxes], self.kinds]
+        return [np.ascontiguousarray(column) for column in rows.T]
 
 
 def ghosts_of(field: Field, walls: Mapping[Direction, Axes], boxes: Numbers) -> Ghosts:
@@ -51,11 +74,14 @@ def ghosts_of(field: Field, walls: Mapping[Direction, Axes], boxes: Numbers) -> 
     rows = np.concatenate([table for _, table in parts] or [np.zeros((0, 16), np.int64)])
     kinds = np.repeat(np.arange(len(parts)), [len(which) for which, _ in parts])
     sorting = np.argsort(numbers, kind="stable")  # box by box, within a box in the order of directions
-    mirrors = [Wall(field, direction, walls[direction]).mirror(0.0) for direction in order]
-    factors = np.array(mirrors, field.dtype).reshape(len(order), 3)[kinds[sorting]]
-    ends = np.searchsorted(numbers[sorting], np.arange(len(boxes)), side="right")
-    table = np.ascontiguousarray(rows[sorting])
-    return Ghosts(table, tuple(np.ascontiguousarray(factors[:, k]) for k in range(3)), ends)  # type: ignore[arg-type]
+    return Ghosts(
+        field.dtype,
+        [Wall(field, direction, walls[direction]) for direction in order],
+        np.ascontiguousarray(rows[sorting]),
+        kinds[sorting],
+        numbers[sorting],
+        np.searchsorted(numbers[sorting], np.arange(len(boxes) + 1)),
+    )
 
 
 def _rows(field: Field, direction: Direction, width: Axes, boxes: Numbers) -> tuple[Numbers, Numbers]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from hpcframe.grid.halo import halo_of
 from hpcframe.stencils import generate, vector
 from hpcframe.stencils.analysis import analyse
 from hpcframe.stencils.binding import Call, Scalar, Sweep, reach
-from hpcframe.stencils.blocked import BlockedPlan, Levels, can_block
+from hpcframe.stencils.blocked import BlockedPlan, can_block
+from hpcframe.stencils.driver import Levels
 from hpcframe.stencils.loops import compile_loop, default_form, form_of, loop_of, region_table, typed_scalars
 from hpcframe.stencils.point import PointFunction
 from hpcframe.stencils.positions import Form
@@ -97,16 +99,17 @@ class PointOperator:
             bound = {**fields, **{n: f for names, held in rotation for n, f in zip(names, held, strict=True)}}
             depth = search.front.depth if search and search.front.depth <= len(changing) - done else 1
             ahead = [{**scalars, **values} for values in changing[done : done + depth]]
+            times = list(accumulate([dt] * depth, initial=grid.time))[1:]
             begin = perf_counter()
             if search and depth > 1:
-                begin = self._pass(bound, levels, ahead, search.front)
+                begin = self._pass(bound, levels, ahead, times, search.front)
             else:
                 self._planned(bound, ahead[0]).run(ahead[0])
             if search and depth == search.front.depth:
                 search.record((perf_counter() - begin) / depth)
             done += depth
+            grid.time = times[-1]
             for _ in range(depth):
-                grid.time += dt
                 rotation = _advance(rotation)
         return rotation
 
@@ -115,9 +118,15 @@ class PointOperator:
         return None
 
     def _pass(
-        self, fields: dict[str, Field], levels: Levels, scalars: Sequence[Mapping[str, Scalar]], front: Front
+        self,
+        fields: dict[str, Field],
+        levels: Levels,
+        scalars: Sequence[Mapping[str, Scalar]],
+        times: Sequence[float],
+        front: Front,
     ) -> float:
-        """Do several steps, with the scalars of each; when that began, planning apart. Collective."""
+        """Do several steps, with the scalars of each and the times after them; when that began, planning apart.
+        Collective."""
         raise NotImplementedError
 
     def _values_at(
@@ -242,7 +251,12 @@ class Stencil(PointOperator):
         return grid.planned(("search", self, kinds), lambda: Search(grid.comm, name, fronts))
 
     def _pass(
-        self, fields: dict[str, Field], levels: Levels, scalars: Sequence[Mapping[str, Scalar]], front: Front
+        self,
+        fields: dict[str, Field],
+        levels: Levels,
+        scalars: Sequence[Mapping[str, Scalar]],
+        times: Sequence[float],
+        front: Front,
     ) -> float:
         def make() -> BlockedPlan:
             self._planned(fields, scalars[0])  # which checks the fields
@@ -250,7 +264,7 @@ class Stencil(PointOperator):
 
         plan = next(iter(fields.values())).grid.planned((self, front, *fields.values()), make)
         begin = perf_counter()
-        plan.run(scalars)
+        plan.run(scalars, times)
         return begin
 
     @property

@@ -5,6 +5,9 @@ so that it finds its neighbours computed and still in the cache, and overwrites 
 dimensions planes are cut into bands of rows, skewed in the same way. No point is computed twice, but for those
 beyond the block that a neighbour computes too: each step there ends one reach earlier than the one before.
 
+Threads take bands in turn. What a band does in its turn k reads, and overwrites, only what the band before it has done
+with after its own turn k: that is all they have to wait for.
+
 M. Wolfe, More iteration space tiling, Supercomputing 1989; T. Malas et al., SIAM J. Sci. Comput. 37 (2015), C439-C464.
 """
 
@@ -12,9 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hpcframe.grid.decomposition import Axes
 from hpcframe.stencils.regions import Box
+
+
+class Piece(NamedTuple):
+    """Points that are computed at once: those of `box`, in step `step`, by turn `turn` of band `band`."""
+
+    band: int
+    turn: int
+    step: int
+    box: Box
 
 
 @dataclass(frozen=True)
@@ -43,18 +56,29 @@ class Wavefront:
         lower, upper = self.beyond[axis]
         return -more * lower, self.points[axis] + more * upper
 
-    def boxes(self) -> Iterator[tuple[int, Box]]:
-        """Steps and boxes, in an order in which each finds what it reads."""
-        in_bands = len(self.points) == 3
-        for row in self._positions(1, self.rows) if in_bands else (0,):
-            for plane in self._positions(0, self.planes):
+    def pieces(self) -> Iterator[Piece]:
+        """All pieces, in an order in which each finds what it reads: bands, and in each band turns, in ascending order.
+
+        Bands are of rows in three dimensions, and their turns are planes; else they are of planes, and turns are steps.
+        """
+        if len(self.points) == 3:
+            for band, row in enumerate(self._positions(1, self.rows)):
+                for turn, plane in enumerate(self._positions(0, self.planes)):
+                    for step in range(self.depth):
+                        yield from self._piece(band, turn, step, plane, row)
+        else:
+            for band, plane in enumerate(self._positions(0, self.planes)):
                 for step in range(self.depth):
-                    box = [self.bounds(axis, step) for axis in range(len(self.points))]
-                    box[0] = self._front(0, step, plane, self.planes)
-                    if in_bands:
-                        box[1] = self._front(1, step, row, self.rows)
-                    if all(begin < end for begin, end in box):
-                        yield step, tuple(box)
+                    yield from self._piece(band, step, step, plane)
+
+    def _piece(self, band: int, turn: int, step: int, plane: int, row: int | None = None) -> Iterator[Piece]:
+        """The piece where the front of the first step begins at a plane, and a row; nothing where it has no points."""
+        box = [self.bounds(axis, step) for axis in range(len(self.points))]
+        box[0] = self._front(0, step, plane, self.planes)
+        if row is not None:
+            box[1] = self._front(1, step, row, self.rows)
+        if all(begin < end for begin, end in box):
+            yield Piece(band, turn, step, tuple(box))
 
     def _positions(self, axis: int, size: int) -> range:
         """Where the front of the first step begins, until that of the last step has passed all points."""
