@@ -62,6 +62,10 @@ class Boundary(MutableMapping[tuple[int, int], Condition]):
     """The conditions of one field by (axis, side), side 0 the lower and 1 the upper one.
 
     A side that is not given has zero gradient. Logically collective: give the same on every rank.
+
+    Attributes:
+        changes: how many there were: plans made before one no longer hold.
+        steady: whether the halo beyond the walls follows from the interior alone, at any time.
     """
 
     def __init__(self, periodic: tuple[bool, ...], dtype: np.dtype) -> None:
@@ -69,7 +73,8 @@ class Boundary(MutableMapping[tuple[int, int], Condition]):
         self._conditions: dict[tuple[int, int], Condition] = {
             (axis, side): Neumann(0.0) for axis, wraps in enumerate(periodic) if not wraps for side in (0, 1)
         }
-        self.changes = 0  # plans made before a change no longer hold
+        self.changes = 0
+        self.steady = True
 
     def __getitem__(self, wall: tuple[int, int]) -> Condition:
         return self._conditions[wall]
@@ -88,6 +93,7 @@ class Boundary(MutableMapping[tuple[int, int], Condition]):
             self._check_value(wall, condition)
         self._conditions[wall] = condition
         self.changes += 1
+        self.steady = not any(map(_may_change, self._conditions.values()))
 
     def _check_value(self, wall: tuple[int, int], condition: Dirichlet | Neumann) -> None:
         value = condition.value if isinstance(condition, Dirichlet) else condition.gradient
@@ -109,11 +115,6 @@ class Boundary(MutableMapping[tuple[int, int], Condition]):
 
     def __len__(self) -> int:
         return len(self._conditions)
-
-    @property
-    def steady(self) -> bool:
-        """Whether the halo beyond the walls follows from the interior alone, at any time."""
-        return not any(map(_may_change, self._conditions.values()))
 
     @property
     def standard(self) -> bool:

@@ -51,7 +51,8 @@ class CartesianGrid:
         comm: hpcframe's own duplicate of the communicator; `rank` and `size` are those of the original.
         decomposition, layout, coordinates: the cut; blocks along each axis; this rank's block among them.
         block: the slice of the grid that this rank owns.
-        seconds: time (s) this rank spent in compiled loops, and waiting for halos.
+        seconds: time (s) this rank spent so far in compiled loops (compute), filling halos and messages (pack), waiting
+            for messages (wait), and in reductions (reduce).
         time_blocking: whether stencils may do several steps in one pass over memory; the same on every rank.
         time: simulated time (s), which boundary conditions may depend on. Logically collective.
     """
@@ -89,7 +90,7 @@ class CartesianGrid:
         self._set_blocks(comm, wanted)
         self.time = 0.0
         self.time_blocking = True
-        self.seconds = {"compute": 0.0, "wait": 0.0}
+        self.seconds = {"compute": 0.0, "pack": 0.0, "wait": 0.0, "reduce": 0.0}
         self._plans: dict[Any, Plan] = {}
 
     def _set_geometry(

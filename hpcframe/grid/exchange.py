@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hpcframe.grid.field import Field
 
 Pair = tuple[npt.NDArray, npt.NDArray]
+Action = Callable[[], None]
 
 
 class HaloExchange:
@@ -42,10 +44,11 @@ class HaloExchange:
         self.fields = tuple(reads)
         self._sent: list[int] = []
         self._comm = grid.comm
+        self._seconds = grid.seconds
         self._error: Exception | None = None
         # Functions of the user's run on the ranks at the wall only; the cost of asking all is theirs alone.
         self._may_fail = not all(field.boundary.steady for field in self.fields)
-        self._state = tuple((field.generation, field.boundary.changes) for field in self.fields)
+        self._state = [(field, field.generation, field.boundary.changes) for field in self.fields]
         self._under_way = self._freed = False
         needed = {field: widths(offsets) for field, offsets in reads.items()}
         self._needed = needed
@@ -81,15 +84,18 @@ class HaloExchange:
         needed: Mapping[Field, Mapping[Direction, Axes]],
     ) -> None:
         """Regions beyond walls are filled at once, except corners that mirror what a neighbour sends."""
-        self._early: list[Walls] = []
-        self._late: list[Walls] = []
+        self._pins: list[Action] = []
+        self._early: list[Action] = []
+        self._late: list[Action] = []
         for field, plan in plans.items():
             compiled = compile_mirror(field.dtype, grid.shared)
             regions = [(direction, needed[field][direction]) for direction in plan.edges]
             late = [region for region in regions if _beside_neighbour(grid, region[0])]
             early = [region for region in regions if region not in late]
-            self._early += [Walls(field, early, compiled)] if early else []
-            self._late += [Walls(field, late, compiled)] if late else []
+            for chosen, filled in ((early, self._early), (late, self._late)):
+                walls = Walls(field, chosen, compiled)
+                filled += [walls.fill] if chosen else []
+                self._pins += [walls.pin] if walls.has_pins and filled is self._early else []
 
     @property
     def under_way(self) -> bool:
@@ -99,39 +105,52 @@ class HaloExchange:
     @property
     def current(self) -> bool:
         """Whether it can be used: the fields have the memory and the boundaries this was planned for."""
-        return not self._freed and self._state == tuple(
-            (field.generation, field.boundary.changes) for field in self.fields
-        )
+        if self._freed:
+            return False
+        for field, generation, changes in self._state:  # in every step: quicker than all(...)
+            if field.generation != generation or field.boundary.changes != changes:
+                return False
+        return True
 
     def start(self) -> None:
         """Send, and fill what needs no message. Collective. Raises HpcframeError if started already."""
         if self._under_way:
             raise HpcframeError(f"{self} was started twice: call finish() before it is started again")
         self._under_way = True
+        begin = perf_counter()
         self._sent = [field.sent() for field in self.fields]
-        self._guarded(*(walls.pin for walls in self._early))
+        self._guarded(self._pins)
         self._pack()
         MPI.Prequest.Startall(self._requests)
         self._copy()
-        self._guarded(*(walls.fill for walls in self._early))
+        self._guarded(self._early)
+        self._seconds["pack"] += perf_counter() - begin
+
+    def progress(self) -> None:
+        """Let MPI go on with the messages, while there is something else to do. Not collective."""
+        MPI.Prequest.Testall(self._requests)
 
     def finish(self) -> None:
         """Wait for the messages and fill the rest. Collective. Raises HpcframeError if it was not started."""
         if not self._under_way:
             raise HpcframeError(f"{self} was not started: call start() before finish()")
         self._under_way = False
+        begin = perf_counter()
         MPI.Prequest.Waitall(self._requests)
+        arrived = perf_counter()
         if not self.current:
             raise HpcframeError(f"{self}: a halo grew or a boundary changed while messages were under way")
         self._unpack()
-        self._guarded(*(walls.fill for walls in self._late))
+        self._guarded(self._late)
         if self._may_fail:
             with collectively(self._comm, f"filling the halo beyond a wall in {self}"):
                 self._raise_kept()
         for field, sent in zip(self.fields, self._sent, strict=True):
             field.exchanged(self._needed[field], sent)
+        self._seconds["wait"] += arrived - begin
+        self._seconds["pack"] += perf_counter() - arrived
 
-    def _guarded(self, *actions: Callable[[], None]) -> None:
+    def _guarded(self, actions: Sequence[Action]) -> None:
         """Do what may call functions of the user's; the first error is kept until all ranks can learn of it."""
         try:
             for action in actions:

@@ -160,6 +160,11 @@ class Walls:
             same = list(run)
             self._fills += [_Mirrored(field, compiled, same, outermost=False)] if standard else same
 
+    @property
+    def has_pins(self) -> bool:
+        """Whether points lie on a wall whose value is given."""
+        return bool(self._pins)
+
     def pin(self) -> None:
         """Set the points that lie on a Dirichlet wall; before neighbours are sent any of them."""
         for pins in self._pins:

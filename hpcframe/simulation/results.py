@@ -6,9 +6,9 @@ import math
 import time
 from typing import Any
 
-import numpy as np
 from mpi4py import MPI
 
+from hpcframe.simulation import phases
 from hpcframe.simulation.fabric import Fabric, advice
 from hpcframe.simulation.loop import Run
 from hpcframe.simulation.summary import machine, versions
@@ -17,7 +17,9 @@ from hpcframe.simulation.summary import machine, versions
 def summarise(run: Run, fabric: Fabric) -> dict[str, Any]:
     """The sections of summary.json, the same on every rank; `fabric` was made before the run. Collective."""
     grid, steps = run.grid, run.step
-    slowest, mean = _over_ranks(run, [run.timing.advance, grid.seconds["compute"], grid.seconds["wait"]])
+    advance = run.comm.allreduce(run.timing.advance, MPI.MAX)
+    files = run.timing.output + run.timing.checkpoints
+    spent = phases.phases_of({**grid.seconds, "files": files}, run.comm)
     return {
         "status": _status(run),
         "model": run.configuration.simulation.model,
@@ -35,15 +37,16 @@ def summarise(run: Run, fabric: Fabric) -> dict[str, Any]:
             "total": time.perf_counter() - run.timing.begun,
             "set_up": run.timing.set_up,
             "first_steps": run.timing.first_chunk,
-            "advance": slowest[0],
+            "advance": advance,
             "diagnostics": run.timing.diagnostics,
             "output": run.timing.output,
             "checkpoints": run.timing.checkpoints,
         },
+        "phases": spent,
         "checkpoints": run.checkpointing.summary(run.not_kept),
-        "speed": _speed(run, slowest[0]),
-        "halo_share": mean[2] / (mean[1] + mean[2]) if mean[1] + mean[2] else 0.0,
-        "imbalance": slowest[1] / mean[1] if mean[1] else 1.0,
+        "speed": _speed(run, advance),
+        "halo_share": phases.halo_share(spent),
+        "imbalance": phases.imbalance(spent),
         "efa": fabric.summary(run.comm, run.step - run.first_step),
         "final": final_norms(run),
         "configuration": run.configuration.table,
@@ -56,15 +59,6 @@ def _status(run: Run) -> str:
     if not run.is_interrupted:
         return "done"
     return f"interrupted by {run.stopped_by.describe()}"
-
-
-def _over_ranks(run: Run, values: list[float]) -> tuple[list[float], list[float]]:
-    """The greatest over ranks, and the mean."""
-    mine = np.array(values)
-    greatest, total = np.empty_like(mine), np.empty_like(mine)
-    run.comm.Allreduce(mine, greatest, MPI.MAX)
-    run.comm.Allreduce(mine, total, MPI.SUM)
-    return greatest.tolist(), (total / run.comm.size).tolist()
 
 
 def _speed(run: Run, seconds: float) -> dict[str, Any]:
@@ -105,6 +99,7 @@ def describe(run: Run, summary: dict[str, Any]) -> str:
             f"speed: {speed['GLUP_per_s']:.3g} GLUP/s, {speed['T_eff_GB_per_s']:.3g} GB/s of "
             f"{speed['bandwidth_GB_per_s']:.3g} GB/s measured ({100 * speed['share_of_bandwidth']:.0f} %)"
         )
+    lines.append(phases.describe(summary["phases"]))
     lines += _describe_checkpoints(summary["checkpoints"], run.configuration.checkpoint.interval)
     return "\n".join(filter(None, [*lines, advice(summary)]))
 

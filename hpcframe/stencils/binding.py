@@ -16,7 +16,8 @@ from hpcframe.errors import InputError, nearest
 from hpcframe.grid.exchange import HaloExchange
 from hpcframe.grid.field import Field
 from hpcframe.grid.halo import Reads, widths
-from hpcframe.stencils.regions import Box, split
+from hpcframe.stencils.regions import Box, shares, split
+from hpcframe.stencils.threads import team, threads_wanted
 
 if TYPE_CHECKING:
     from hpcframe.grid.cartesian import CartesianGrid
@@ -148,19 +149,22 @@ class HaloReads:
         """Collective: plans."""
         self._grid = grid
         self._reads = reads
-        self._needed = {field: widths(offsets) for field, offsets in reads.items()}
-        self._stale: tuple[Field, ...] = ()
+        self._needed = [(field, widths(offsets)) for field, offsets in reads.items()]
+        self._stale: list[Field] = []
         self._exchange: HaloExchange | None = None
         if reads:  # halos must be wide enough before anybody addresses them
             self._exchange = grid.plan_exchange(reads)
-            self._stale = tuple(reads)
+            self._stale = list(reads)
 
     def start(self) -> HaloExchange | None:
         """Begin the exchange of what is stale; None where nothing is. Collective."""
-        stale = tuple(f for f, needed in self._needed.items() if not (f.frozen and f.in_step(needed)))
-        if not stale:
-            return None
-        if all(field.in_step(self._needed[field]) for field in stale) and not self._exposed_anywhere(stale):
+        stale, changed = [], False
+        for field, needed in self._needed:
+            in_step = field.in_step(needed)
+            if not (in_step and field.frozen):
+                stale.append(field)
+                changed = changed or not in_step
+        if not stale or not (changed or self._exposed_anywhere(stale)):
             return None
         if stale != self._stale or self._exchange is None or not self._exchange.current:
             self._exchange = self._grid.plan_exchange({field: self._reads[field] for field in stale})
@@ -174,7 +178,12 @@ class HaloReads:
 
 
 class Sweep:
-    """One way of computing all points of the block: interior while messages travel, then borders."""
+    """One way of computing all points of the block: interior while messages travel, then borders.
+
+    Attributes:
+        interior: the boxes of each thread, in the order in which it computes them.
+        borders: the boxes that wait for messages.
+    """
 
     def __init__(
         self, grid: CartesianGrid, fields: Mapping[str, Field], call: Call, reads: Mapping[Field, Reads]
@@ -183,30 +192,52 @@ class Sweep:
         self.halo = HaloReads(grid, reads)
         self._seconds = grid.seconds
         self.written = tuple(fields[name] for name in call.writes)
-        self.generations = tuple(field.generation for field in fields.values())
-        self._fields = tuple(fields.values())
         interior, borders = split(self.written[0].local.points, margins(grid, reads))
-        self.interior: list[Box] = interior
+        self.interior: list[list[Box]] = shares(interior, threads_wanted(), bool(borders))
         self.borders: list[Box] = borders
+        self.planned_for(fields)
+
+    def planned_for(self, fields: Mapping[str, Field]) -> None:
+        """Say that this suits the fields as they are now."""
+        self._generations = [(field, field.generation) for field in fields.values()]
 
     @property
     def current(self) -> bool:
         """Whether the fields still have the memory that this was planned for."""
-        return self.generations == tuple(field.generation for field in self._fields)
+        for field, generation in self._generations:  # noqa: SIM110  # in every step: quicker than all(...)
+            if field.generation != generation:
+                return False
+        return True
 
-    def run(self, interior: Callable[[], None], borders: Callable[[], None]) -> None:
-        """Compute all points. Collective."""
+    def run(self, compute: Callable[[Any], None], interior: Sequence[Sequence[Any]], borders: Any) -> None:
+        """Compute all points. Collective.
+
+        Args:
+            compute: computes a piece, in any thread.
+            interior, borders: those of this class, in the form that `compute` takes; borders None where there are none.
+        """
         exchange = self.halo.start()
         for field in self.written:
             field.written()
         begin = perf_counter()
-        if self.interior:
-            interior()
-        between = after = perf_counter()
+        if len(interior) == 1:
+            _compute_share(compute, interior[0], exchange)
+        else:
+            team(len(interior)).run(
+                lambda member: _compute_share(compute, interior[member], None if member else exchange)
+            )
+        self._seconds["compute"] += perf_counter() - begin
         if exchange:
             exchange.finish()
-            after = perf_counter()
-        if self.borders:
-            borders()
-        self._seconds["compute"] += perf_counter() - after + between - begin
-        self._seconds["wait"] += after - between
+        if borders is not None:
+            begin = perf_counter()
+            compute(borders)
+            self._seconds["compute"] += perf_counter() - begin
+
+
+def _compute_share(compute: Callable[[Any], None], pieces: Sequence[Any], exchange: HaloExchange | None) -> None:
+    """Between pieces MPI gets the chance to go on with messages, which many libraries do only when they are called."""
+    for number, piece in enumerate(pieces):
+        if number and exchange:
+            exchange.progress()
+        compute(piece)

@@ -89,7 +89,7 @@ class _KernelPlan(Plan):
         self._order = call.parameters
         self._arrays = {name: self._trimmed(field) for name, field in fields.items()}
         self._call = self._compile(function, call, fields, scalars)
-        self.sweep.generations = tuple(field.generation for field in fields.values())
+        self.sweep.planned_for(fields)
 
     def _trimmed(self, field: Field) -> Callable[[], npt.NDArray]:
         block: tuple[Any, ...] = tuple(
@@ -129,7 +129,8 @@ class _KernelPlan(Plan):
                 upper = tuple(end + width for (_, end), width in zip(box, self._halo, strict=True))
                 self._call(*arguments, lower, upper)
 
-        self.sweep.run(lambda: compute(self.sweep.interior), lambda: compute(self.sweep.borders))
+        interior = [[[box] for box in share] for share in self.sweep.interior]
+        self.sweep.run(compute, interior, self.sweep.borders or None)
 
 
 def _box(kernel: Kernel, name: str, field: Field) -> set[tuple[int, ...]]:

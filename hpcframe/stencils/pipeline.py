@@ -53,13 +53,13 @@ def _offer_core(typing: Any) -> Any:
 
 
 @njit(nogil=True)
-def publish(done, band, turns):
+def publish(done: Any, band: int, turns: int) -> None:
     """Say that a band has done its first turns."""
     _store(done, band * SPACING, turns)
 
 
 @njit(nogil=True)
-def wait_for(done, band, turn):
+def wait_for(done: Any, band: int, turn: int) -> int:
     """Wait until a band has done a turn; returns how many it has done."""
     looks = 0
     turns = _load(done, band * SPACING)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 from hpcframe.errors import InputError, nearest
@@ -138,9 +139,11 @@ def reduce_terms(grid: CartesianGrid, terms: Sequence[Term]) -> tuple[Result, ..
         exchange = plan.halo.start()
         if exchange:
             exchange.finish()
+    begin = perf_counter()
     partials = [plan.partial.of_block(term.scalars) for plan, term in zip(plans, terms, strict=True)]
     totals = combine(grid.comm, partials)
     values = [plan.partial.value(total) for plan, total in zip(plans, totals, strict=True)]
+    grid.seconds["reduce"] += perf_counter() - begin
     return tuple(term.result(value) for term, value in zip(terms, values, strict=True))
 
 

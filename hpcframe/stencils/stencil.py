@@ -20,7 +20,8 @@ from hpcframe.stencils.driver import Levels
 from hpcframe.stencils.loops import compile_loop, default_form, form_of, loop_of, region_table, typed_scalars
 from hpcframe.stencils.point import PointFunction
 from hpcframe.stencils.positions import Form
-from hpcframe.stencils.tuning import Front, Search, candidates, given_front
+from hpcframe.stencils.threads import threads_wanted
+from hpcframe.stencils.tuning import Search, candidates, given_front
 
 if TYPE_CHECKING:
     from hpcframe.grid.cartesian import CartesianGrid
@@ -95,22 +96,29 @@ class PointOperator:
         """
         grid, levels, done = next(iter(fields.values())).grid, [names for names, _ in rotation], 0
         search = self._search(fields, levels) if len(changing) > 1 else None
+        turns = _turns(fields, rotation)
+        plans: list[Plan | None] = [None] * len(turns)
         while done < len(changing):
-            bound = {**fields, **{n: f for names, held in rotation for n, f in zip(names, held, strict=True)}}
+            turn = done % len(turns)
             depth = search.front.depth if search and search.front.depth <= len(changing) - done else 1
-            ahead = [{**scalars, **values} for values in changing[done : done + depth]]
-            times = list(accumulate([dt] * depth, initial=grid.time))[1:]
-            begin = perf_counter()
-            if search and depth > 1:
-                begin = self._pass(bound, levels, ahead, times, search.front)
+            if depth > 1:
+                assert search
+                self._pass(
+                    turns[turn], levels, [{**scalars, **new} for new in changing[done : done + depth]], dt, search
+                )
             else:
-                self._planned(bound, ahead[0]).run(ahead[0])
-            if search and depth == search.front.depth:
-                search.record((perf_counter() - begin) / depth)
+                ahead = {**scalars, **changing[done]} if changing[done] else scalars
+                plan = plans[turn]
+                if plan is None or not plan.current:
+                    plan = plans[turn] = self._planned(turns[turn], ahead)
+                begin = perf_counter()
+                plan.run(ahead)
+                grid.time += dt
+                if search and search.front.depth == 1:
+                    search.record(perf_counter() - begin)
             done += depth
-            grid.time = times[-1]
-            for _ in range(depth):
-                rotation = _advance(rotation)
+        for _ in range(done % len(turns)):
+            rotation = _advance(rotation)
         return rotation
 
     def _search(self, fields: Mapping[str, Field], levels: Levels) -> Search | None:
@@ -122,11 +130,10 @@ class PointOperator:
         fields: dict[str, Field],
         levels: Levels,
         scalars: Sequence[Mapping[str, Scalar]],
-        times: Sequence[float],
-        front: Front,
-    ) -> float:
-        """Do several steps, with the scalars of each and the times after them; when that began, planning apart.
-        Collective."""
+        dt: float,
+        search: Search,
+    ) -> None:
+        """Do as many steps at once as `search` says, with the scalars of each. Collective."""
         raise NotImplementedError
 
     def _values_at(
@@ -205,15 +212,14 @@ class _LoopPlan(Plan):
         self._loop = compile_loop(source, point, self.form, fields, scalars, grid.shared, more=names)
         self._arrays = [fields[name].storage for name in point.fields]
         self._scalars = point.scalars
-        self._interior = region_table(point, self.form, fields, written.block, sweep.interior)
-        self._borders = region_table(point, self.form, fields, written.block, sweep.borders)
+        table = functools.partial(region_table, point, self.form, fields, written.block)
+        self._interior = [[table([box]) for box in share] for share in sweep.interior]
+        self._borders = table(sweep.borders) if sweep.borders else None
 
     def run(self, scalars: Mapping[str, Scalar]) -> None:
         numbers = typed_scalars(self.form, scalars, self._scalars)
-        self.sweep.run(
-            lambda: self._loop(*self._arrays, *numbers, self._interior),
-            lambda: self._loop(*self._arrays, *numbers, self._borders),
-        )
+        loop, arrays = self._loop, self._arrays
+        self.sweep.run(lambda regions: loop(*arrays, *numbers, regions), self._interior, self._borders)
 
 
 class Stencil(PointOperator):
@@ -234,38 +240,47 @@ class Stencil(PointOperator):
         return plan
 
     def _search(self, fields: Mapping[str, Field], levels: Levels) -> Search | None:
-        if not can_block(self.point, fields, levels):
+        grid = next(iter(fields.values())).grid
+        if not grid.time_blocking or not can_block(self.point, fields, levels):
             return None
-        evolving = [fields[name] for level in levels for name in level]
-        grid, given = evolving[0].grid, given_front()
+        given = given_front()
         if given:
             return Search(grid.comm, "", [given])
+        kinds = tuple((field.dtype.str, field.components) for field in fields.values())
+        search = grid.planned(("search", self, kinds, len(levels)), lambda: self._new_search(fields, levels))
+        return None if search.front.depth == 1 and search.found else search
+
+    def _new_search(self, fields: Mapping[str, Field], levels: Levels) -> Search:
+        evolving = [fields[name] for level in levels for name in level]
+        grid, threads = evolving[0].grid, threads_wanted()
         reads = reach(self.point.reads, fields, ())
         width = max(max(halo_of(reads.get(field, ()), grid.ndim)) for field in evolving)
-        kinds = tuple((field.dtype.str, field.components) for field in fields.values())
-        fronts = candidates(evolving, len(levels), width)
-        if len(fronts) == 1:
-            return None
         text = generate.stencil_source(self.point, default_form(self.point))
-        name = f"{text}\n{kinds}\n{grid.decomposition}\n{grid.shared.node.size}"
-        return grid.planned(("search", self, kinds), lambda: Search(grid.comm, name, fronts))
+        kinds = [(field.dtype.str, field.components) for field in fields.values()]
+        name = f"{text}\n{kinds}\n{grid.decomposition}\n{grid.shared.node.size} {threads}"
+        return Search(grid.comm, name, candidates(evolving, len(levels), width, threads))
 
     def _pass(
         self,
         fields: dict[str, Field],
         levels: Levels,
         scalars: Sequence[Mapping[str, Scalar]],
-        times: Sequence[float],
-        front: Front,
-    ) -> float:
+        dt: float,
+        search: Search,
+    ) -> None:
+        front = search.front
+
         def make() -> BlockedPlan:
             self._planned(fields, scalars[0])  # which checks the fields
             return BlockedPlan(self.point, self.call, fields, scalars[0], levels, front)
 
-        plan = next(iter(fields.values())).grid.planned((self, front, *fields.values()), make)
+        grid = next(iter(fields.values())).grid
+        plan = grid.planned((self, front, *fields.values()), make)
+        times = list(accumulate([dt] * front.depth, initial=grid.time))[1:]
         begin = perf_counter()
         plan.run(scalars, times)
-        return begin
+        search.record((perf_counter() - begin) / front.depth)
+        grid.time = times[-1]
 
     @property
     def source(self) -> str:
@@ -290,6 +305,16 @@ def stencil(function: Callable[..., Any]) -> Stencil:
             not constant, and whatever else has no meaning at a point.
     """
     return Stencil(function)
+
+
+def _turns(fields: Mapping[str, Field], rotation: list[tuple[list[str], list[Field]]]) -> list[dict[str, Field]]:
+    """All fields by parameter in each of the steps until every level has the role again that it has at first."""
+    turns = []
+    for _ in rotation:
+        held = {name: field for names, level in rotation for name, field in zip(names, level, strict=True)}
+        turns.append({**fields, **held})
+        rotation = _advance(rotation)
+    return turns
 
 
 def _advance(rotation: list[tuple[list[str], list[Field]]]) -> list[tuple[list[str], list[Field]]]:

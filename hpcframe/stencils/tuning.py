@@ -41,8 +41,13 @@ class Front(NamedTuple):
 
 
 NONE = Front(1, 0, 0)
-# The first one is the guess. The deepest early, so that halos grow once.
-FRONTS = (Front(8, 2, 64), Front(12, 2, 32), Front(8, 2, 32), Front(8, 4, 128), Front(8, 1, 64), Front(4, 2, 64))
+# By axes of the grid. The first one is the guess. The deepest early, so that halos grow once.
+FRONTS = {
+    2: (Front(8, 8, 1), Front(32, 8, 1), Front(16, 16, 1), Front(16, 32, 1), Front(8, 32, 1), Front(4, 8, 1)),
+    3: (Front(8, 2, 64), Front(16, 2, 128), Front(16, 2, 64), Front(8, 4, 128), Front(8, 2, 32), Front(4, 2, 64)),
+}
+BANDS_A_THREAD = 4  # at least: threads that do bands in turn wait little, and end at about the same time
+LEAST_OF_BAND = 8
 
 
 def given_front() -> Front | None:
@@ -58,12 +63,13 @@ def given_front() -> Front | None:
     return Front(*map(int, numbers))
 
 
-def candidates(evolving: Sequence[Field], levels: int, reach: int) -> list[Front]:
+def candidates(evolving: Sequence[Field], levels: int, reach: int, threads: int = 1) -> list[Front]:
     """Ways that fit these blocks, the first guess first; the same on every rank. Not collective.
 
     Args:
         levels: time levels: depths are multiples, so that fields have the same roles in each pass.
         reach: how far the stencil reads along any axis.
+        threads: that share the bands of a rank.
     """
     grid, size = evolving[0].grid, evolving[0].dtype.itemsize
     smallest = grid.decomposition.smallest
@@ -71,8 +77,21 @@ def candidates(evolving: Sequence[Field], levels: int, reach: int) -> list[Front
         return [NONE]
     cut = [count for axis, count in enumerate(smallest) if grid.periodic[axis] or grid.layout[axis] > 1]
     deepest = min((count // SHARE // max(reach, 1) for count in cut), default=math.inf)
-    fronts = [front._replace(depth=int(min(front.depth, deepest)) // levels * levels) for front in FRONTS]
+    widest = smallest[grid.ndim - 2] // (BANDS_A_THREAD * threads if threads > 1 else 1)
+    fronts = [
+        _thin(front, grid.ndim, max(LEAST_OF_BAND, widest))._replace(
+            depth=int(min(front.depth, deepest)) // levels * levels
+        )
+        for front in FRONTS[grid.ndim]
+    ]
     return list(dict.fromkeys([*(front for front in fronts if front.depth > 1), NONE]))
+
+
+def _thin(front: Front, ndim: int, widest: int) -> Front:
+    """With bands that are not wider: of rows in three dimensions, of planes in two."""
+    if ndim == 3:
+        return front._replace(rows=min(front.rows, widest))
+    return front._replace(planes=min(front.planes, widest))
 
 
 class Search:
