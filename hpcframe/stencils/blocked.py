@@ -136,7 +136,7 @@ class BlockedPlan:
         for column, target in enumerate(targets):
             offsets = {o for level in levels for o in reads.get(self._fields[level[column]], ())}
             self._ghosts.append(ghosts_of(target, self._walls(widths(offsets)), bounds))
-        self._steady = all(ghosts.steady for ghosts in self._ghosts)
+        self._steady = all(field.boundary.steady for field in targets)  # not of this rank's walls: all must agree
         self._walls_now = self._ghost_arguments([self.grid.time] * self.depth) if self._steady else []
 
     def _ghost_arguments(self, times: Sequence[float]) -> list[Any]:

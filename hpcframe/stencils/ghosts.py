@@ -43,11 +43,6 @@ class Ghosts:
     boxes: Numbers
     ends: Numbers
 
-    @property
-    def steady(self) -> bool:
-        """Whether the factors are the same at all times."""
-        return not any(wall.depends_on_time() for wall in self.walls)
-
     def factors(self, steps: Numbers, times: Sequence[float]) -> list[npt.NDArray]:
         """Sign, shift and slope of each row. Calls functions of the user's where walls depend on time.
 
