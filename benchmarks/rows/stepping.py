@@ -14,16 +14,18 @@ from measuring import Effort, race, ratio, summary
 from remote import Failed, Remote, python_of
 
 UNIT = 6  # steps come in multiples of it: whole turns of two and of three time levels
+SEARCH = 25 * UNIT  # steps in which hpcframe tries all ways of doing several at once, and some more
 ROUNDING = 1e-12  # what results may differ by, for values of about 1
 NINE_DIGITS = 1e-8  # the same for Devito, which writes weights into its code with nine digits, such as -2.84722222
 
 
 class Stepper:
-    """A program that steps `points` points; `rate` measures it."""
+    """A program that steps `points` points; `rate` measures it. It finds out what is fastest within `search` steps."""
 
-    def __init__(self, remote: Remote, points: int) -> None:
+    def __init__(self, remote: Remote, points: int, search: int = UNIT) -> None:
         self.remote = remote
         self._points = points
+        self._search = search
         self._steps = UNIT
 
     def load(self, fields: npt.NDArray) -> None:
@@ -40,7 +42,8 @@ class Stepper:
             return np.load(Path(folder) / "fields.npy")
 
     def settle(self, seconds: float) -> None:
-        """Find out how many steps take about so long, which also tunes and compiles what is left to."""
+        """Find out how many steps take about so long, once all is compiled and tuned."""
+        self.remote.ask("run", self._search)
         for enough in (0.1 * seconds, seconds):
             taken = self.remote.ask("run", self._steps)["seconds"]
             self._steps = UNIT * max(1, round(enough * self._steps / taken / UNIT))
@@ -52,7 +55,7 @@ class Stepper:
 
 def hpcframe(case: str, shape: Sequence[int], order: int, k: float, **where: Any) -> Stepper:
     options = (case, "--shape", *shape, "--order", order, "--k", k)
-    return Stepper(Remote("programs/hpcframe_steps.py", *options, **where), math.prod(shape))
+    return Stepper(Remote("programs/hpcframe_steps.py", *options, **where), math.prod(shape), search=SEARCH)
 
 
 def devito(shape: Sequence[int], order: int, k: float, *options: str, ranks: int = 1, threads: int = 1) -> Stepper:

@@ -99,20 +99,20 @@ class PointOperator:
         turns = _turns(fields, rotation)
         plans: list[Plan | None] = [None] * len(turns)
         while done < len(changing):
-            turn = done % len(turns)
-            depth = search.front.depth if search and search.front.depth <= len(changing) - done else 1
+            turn, left = done % len(turns), len(changing) - done
+            depth = min(search.front.depth, left // len(turns) * len(turns)) if search else 1
             if depth > 1:
                 assert search
-                self._pass(
-                    turns[turn], levels, [{**scalars, **new} for new in changing[done : done + depth]], dt, search
-                )
+                ahead = [{**scalars, **new} for new in changing[done : done + depth]]
+                self._pass(turns[turn], levels, ahead, dt, search)
             else:
-                ahead = {**scalars, **changing[done]} if changing[done] else scalars
+                depth = 1
+                now = {**scalars, **changing[done]} if changing[done] else scalars
                 plan = plans[turn]
                 if plan is None or not plan.current:
-                    plan = plans[turn] = self._planned(turns[turn], ahead)
+                    plan = plans[turn] = self._planned(turns[turn], now)
                 begin = perf_counter()
-                plan.run(ahead)
+                plan.run(now)
                 grid.time += dt
                 if search and search.front.depth == 1:
                     search.record(perf_counter() - begin)
@@ -133,7 +133,7 @@ class PointOperator:
         dt: float,
         search: Search,
     ) -> None:
-        """Do as many steps at once as `search` says, with the scalars of each. Collective."""
+        """Do some steps at once in the way that `search` says, with the scalars of each. Collective."""
         raise NotImplementedError
 
     def _values_at(
@@ -256,9 +256,15 @@ class Stencil(PointOperator):
         reads = reach(self.point.reads, fields, ())
         width = max(max(halo_of(reads.get(field, ()), grid.ndim)) for field in evolving)
         text = generate.stencil_source(self.point, default_form(self.point))
+        about = {
+            "stencil": self.call.name,
+            "points": grid.decomposition.smallest,
+            "ranks_on_node": grid.shared.node.size,
+            "threads": threads,
+        }
         kinds = [(field.dtype.str, field.components) for field in fields.values()]
-        name = f"{text}\n{kinds}\n{grid.decomposition}\n{grid.shared.node.size} {threads}"
-        return Search(grid.comm, name, candidates(evolving, len(levels), width, threads))
+        name = f"{text}\n{kinds}\n{grid.decomposition}\n{about}"
+        return Search(grid.comm, name, candidates(evolving, len(levels), width, threads), about)
 
     def _pass(
         self,
@@ -268,7 +274,7 @@ class Stencil(PointOperator):
         dt: float,
         search: Search,
     ) -> None:
-        front = search.front
+        front = search.front._replace(depth=len(scalars))
 
         def make() -> BlockedPlan:
             self._planned(fields, scalars[0])  # which checks the fields
@@ -279,7 +285,8 @@ class Stencil(PointOperator):
         times = list(accumulate([dt] * front.depth, initial=grid.time))[1:]
         begin = perf_counter()
         plan.run(scalars, times)
-        search.record((perf_counter() - begin) / front.depth)
+        if front == search.front:  # not the last steps, which are fewer
+            search.record((perf_counter() - begin) / front.depth)
         grid.time = times[-1]
 
     @property

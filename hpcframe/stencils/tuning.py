@@ -10,18 +10,16 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import llvmlite.binding
 from mpi4py import MPI
 
-from hpcframe.compilation import cache_folder
-from hpcframe.errors import HpcframeError, InputError
-from hpcframe.files import write_text
+from hpcframe.compilation import keep, kept
+from hpcframe.errors import InputError
 
 if TYPE_CHECKING:
     from hpcframe.grid.field import Field
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 VARIABLE = "HPCFRAME_TIME_BLOCK"  # "depth,planes,rows", or 0: one step after another
 SHARE = 4  # of the smallest block, at most, that is computed beyond it
 LEAST_BYTES = 2**20  # of one field on each rank: below, all is in the cache anyway
+PREFIX = "front-"  # of files that remember
 TRIALS = 2  # of each way, of which the faster counts: the first one may be of cold memory
 
 
@@ -103,13 +102,20 @@ class Search:
 
     current, under_way = True, False
 
-    def __init__(self, comm: MPI.Intracomm, name: str, fronts: Sequence[Front]) -> None:
-        """Collective. `name` says which stencil on which blocks this is."""
+    def __init__(
+        self, comm: MPI.Intracomm, name: str, fronts: Sequence[Front], about: Mapping[str, Any] | None = None
+    ) -> None:
+        """Collective.
+
+        Args:
+            name: says which stencil on which blocks this is; `about` says so to people.
+        """
         self._comm = comm
         self._fronts = list(fronts)
+        self._about = dict(about or {})
         self._seconds: dict[Front, list[float]] = {front: [] for front in fronts}
-        self._path = cache_folder() / f"front-{_digest(name)}.json"
-        known = comm.bcast(_remembered(self._path, fronts) if comm.rank == 0 else None)
+        self._file = f"{PREFIX}{_digest(name)}.json"
+        known = comm.bcast(_remembered(self._file, fronts) if comm.rank == 0 else None)
         self.front = known or self._fronts[0]
         self.found = known is not None or len(fronts) == 1
 
@@ -131,18 +137,20 @@ class Search:
             self._remember()
 
     def _remember(self) -> None:
-        with suppress(HpcframeError):  # the next run searches again; compiling has said already why nothing is kept
-            write_text(self._path, json.dumps({"front": self.front}) + "\n")
+        gain = min(self._seconds[NONE]) / min(self._seconds[self.front])
+        content = json.dumps({**self._about, "front": self.front, "over_one_by_one": round(gain, 2)})
+        with suppress(OSError):  # the next run searches again; compiling has said already why nothing is kept
+            keep(self._file, content.encode())
 
 
 def _digest(name: str) -> str:
     return sha256(f"{llvmlite.binding.get_host_cpu_name()}\n{name}".encode()).hexdigest()[:32]
 
 
-def _remembered(path: Path, fronts: Sequence[Front]) -> Front | None:
+def _remembered(file: str, fronts: Sequence[Front]) -> Front | None:
     """What an earlier run found, if it is one of the ways that are possible here."""
     try:
-        front = Front(*json.loads(path.read_text())["front"])
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or not whole: it is searched again
+        front = Front(*json.loads(kept(file) or b"{}")["front"])
+    except (ValueError, KeyError, TypeError):  # not there, or not whole: it is searched again
         return None
     return front if front in fronts else None
