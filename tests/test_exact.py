@@ -14,6 +14,7 @@ from hpcframe.stencils.exact import (
     LIMBS,
     deposit,
     deposit_integers,
+    deposit_rows,
     exact_integer,
     normalise,
     to_float,
@@ -105,6 +106,28 @@ def test_every_exponent_at_once() -> None:
     powers = np.ldexp(1.0, np.arange(-1074, 1024))
     values = np.concatenate([powers, -np.nextafter(powers, 0.0), np.nextafter(powers, np.inf)[:-1]])
     assert exact_integer(summed(values)) == in_smallest_units(values)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 300, 1023, 1500])
+def test_rows_and_nothing_between_them(count: int) -> None:
+    rows, first, stride = 6, 3, count + 5
+    values = np.full(first + rows * stride, np.nan)
+    inside = values[first:].reshape(rows, stride)[:, :count]
+    inside[:] = wide(rows * count, 12, seed=count).reshape(rows, count)
+    limbs = np.zeros(LIMBS, np.int64)
+    deposit_rows(values, first, rows, stride, count, limbs, 0)
+    assert to_float(limbs) == math.fsum(inside.flat)
+
+
+@pytest.mark.parametrize("position", [0, 1, 52, 1000, 1075, 2045])
+def test_where_anchors_are_tried_first_changes_no_bit(position: int) -> None:
+    """Blocks far above and below those before them, and values just below a power of two."""
+    scales = np.repeat([1.0, 1e-300, 1e300, 0.0, SMALLEST, 1.0, 1.0, 1e40, 1e-40], 1024)
+    values = wide(scales.size, 8, seed=5) * scales
+    values[5 * 1024 : 6 * 1024] = np.nextafter(1.0, 0.0)
+    limbs = np.zeros(LIMBS, np.int64)
+    deposit_rows(values, 0, 1, 0, values.size, limbs, position)
+    assert exact_integer(limbs) == in_smallest_units(values)
 
 
 @pytest.mark.parametrize(

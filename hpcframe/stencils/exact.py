@@ -21,6 +21,11 @@ Why every step is exact, for |x| <= 2^51 u and IEEE rounding to nearest:
    |r| <= |x|. r is a multiple of the last bit of x and not larger than x, so it is a float64.
 5. r is split in turn with u / 2^52, since |r| <= u / 2 = 2^51 (u / 2^52). No float64 has bits below 2^-1074, so u stops
    there, and then nothing remains.
+6. A large x shows in t: only from 2^52 u up to 2^53 u has t the sign and exponent of the anchor. Where it has, t is
+   the multiple of u nearest to x + anchor, and steps 2 to 5 hold. (|x| may exceed 2^51 u by u / 4 then, if x < 0.)
+
+So anchors are tried, those that fitted the block before, and one pass over memory tells whether they were right. If
+not, the largest value is looked up for lower or higher ones.
 
 Two splits take the 103 bits below the power of two above the block's largest value, enough for any values that span
 15 decades. Where something remains, the remainders are a block like any other and go round again. Blocks with inf, nan
@@ -40,17 +45,20 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from hpcframe.stencils.exact_vectors import split
+
 # 2^1024 / 2^-1074 takes 2098 bits, and fewer than 2^63 values add fewer than 63: the 69 * 32 = 2208 bits never run out.
 TOP = 68  # The last limb. It keeps the sign: normalise carries into it, not out of it.
 PLUS_INFINITY, MINUS_INFINITY, NOT_A_NUMBER = TOP + 1, TOP + 2, TOP + 3  # Counts of values, so below 2^63.
 LIMBS = TOP + 4
 
-BLOCK = 1024  # Proof step 2 needs at most 2^11; 8 KiB stays in the first-level cache between the two passes.
+BLOCK = 1024  # Proof step 2 needs at most 2^11; what a block costs besides its values is small already.
 LOW_WORD = 0xFFFF_FFFF
 # Every limb stays below 2^38 in magnitude (see `add`): 2^24 arrays of limbs sum to less than 2^62.
 FULL = 1 << 38
 
 Integer = int | np.int64
+Block = tuple[int, int, int, int]  # Where it begins, rows, from one to the next, values in each.
 
 # A float64 is, from the top, 1 bit of sign, 11 of exponent, 52 of fraction.
 MAGNITUDE = 0x7FFF_FFFF_FFFF_FFFF
@@ -58,6 +66,9 @@ HIDDEN_BIT = 1 << 52
 SPECIAL = 2047  # The exponent of inf and nan.
 HUGE = 2044 << 52  # The bits of 2^1021. From there on, a value plus its anchor may round to 2^1024, which overflows.
 UNITY = 1074  # The position of 2^0.
+
+# Of functions that only compiled code calls: wrappers for other callers would take a quarter of the time to compile.
+within = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 @njit(error_model="numpy")
@@ -68,8 +79,35 @@ def deposit(values: NDArray[np.float64], count: int, limbs: NDArray[np.int64]) -
     int64[LIMBS], zeros at first. Whatever the number of calls, limbs cannot overflow, and up to 2^24 arrays filled
     by deposits may be added elementwise. Normalise such a sum before it takes part in another.
     """
-    for start in range(0, count, BLOCK):
-        deposit_block(values[start : min(start + BLOCK, count)], limbs)
+    zero, one = np.int64(0), np.int64(1)  # For each literal number numba would compile once more.
+    deposit_rows(values, zero, one, zero, count, limbs, zero)
+
+
+@njit(error_model="numpy")
+def deposit_rows(
+    values: NDArray[np.float64],
+    first: int,
+    rows: int,
+    stride: int,
+    count: int,
+    limbs: NDArray[np.int64],
+    position: int,
+) -> int:
+    """Add rows of values, `values[first + i * stride :][:count]` for i in range(rows). As `deposit` otherwise.
+
+    `position`, 0 or what the last call returned, tells where anchors are tried first. It changes no bit.
+    """
+    together = max(BLOCK // max(count, 1), 1)  # Short rows share a block.
+    for row in range(0, rows, together):
+        for start in range(0, count, BLOCK):
+            block = first + row * stride + start, min(together, rows - row), stride, min(BLOCK, count - start)
+            high_sum, low_sum, fits, something_remains = split(values, block, anchor(position), anchor(below(position)))
+            if fits and not something_remains:
+                add(high_sum, position, limbs)
+                add(low_sum, below(position), limbs)
+            else:
+                position = deposit_in_rounds(values, block, limbs, position)
+    return position
 
 
 @njit(error_model="numpy")
@@ -99,26 +137,32 @@ def normalise(limbs: NDArray[np.int64]) -> None:
     limbs[TOP] += carry
 
 
-@njit(error_model="numpy")
-def deposit_block(block: NDArray[np.float64], limbs: NDArray[np.int64]) -> None:
-    """Add a block of at most BLOCK values to `limbs`."""
-    largest = largest_magnitude(block)
+@within
+def deposit_in_rounds(values: NDArray[np.float64], block: Block, limbs: NDArray[np.int64], position: int) -> int:
+    """Add a block with the lowest anchors that fit, until nothing remains. Returns a position for the next block."""
+    first, rows, stride, count = block
+    rest = np.empty(rows * count)
+    for row in range(rows):
+        for i in range(count):
+            rest[row * count + i] = values[first + row * stride + i]
+    largest = largest_magnitude(rest)
+    best = fitting(largest) if largest < HUGE else position
     while 0 < largest < HUGE:
-        # With exponent field e, all values are below 2^(e - 1022) = 2^51 u for u = 2^(e + 1) units.
-        high = (largest >> 52) + 1
-        low = max(high - 52, 0)
-        high_sum, low_sum, something_remains = split(block, anchor(high), anchor(low))
-        add(high_sum, high, limbs)
-        add(low_sum, low, limbs)
+        position = fitting(largest)
+        high, low = anchor(position), anchor(below(position))
+        high_sum, low_sum, _, something_remains = split(rest, (0, 1, 0, rest.size), high, low)
+        add(high_sum, position, limbs)
+        add(low_sum, below(position), limbs)
         if not something_remains:
-            return
-        block = remainders(block, anchor(high), anchor(low))
-        largest = largest_magnitude(block)
+            return best
+        keep_remainders(rest, high, low)
+        largest = largest_magnitude(rest)
     if largest >= HUGE:
-        deposit_singly(block, limbs)
+        deposit_singly(rest, limbs)
+    return best
 
 
-@njit(error_model="numpy")
+@within
 def largest_magnitude(block: NDArray[np.float64]) -> int:
     """The largest absolute value as bits, which order as the values do; nan comes last."""
     largest = 0
@@ -127,45 +171,35 @@ def largest_magnitude(block: NDArray[np.float64]) -> int:
     return largest
 
 
-@njit(error_model="numpy")
+@within
+def fitting(largest: int) -> int:
+    """The position of the lowest anchor that fits values up to this magnitude (as bits)."""
+    # With exponent field e, all values are below 2^(e - 1022) = 2^51 u for u = 2^(e + 1) units. What is within u / 2,
+    # or two last places, of this power of two would be rounded up to it, so it counts as the next.
+    return (largest + 2 >> 52) + 1
+
+
+@within
+def below(position: int) -> int:
+    """The position of the second anchor."""
+    return max(position - 52, 0)
+
+
+@within
 def anchor(position: int) -> float:
     """1.5 * 2^52 u, where u is 2^position in units of 2^-1074."""
     return np.int64((position + 1) << 52 | 1 << 51).view(np.float64)
 
 
-@njit(error_model="numpy")
-def split(block: NDArray[np.float64], high: float, low: float) -> tuple[np.int64, np.int64, bool]:
-    """The sums of the integers k of both splits (proof steps 1 to 5), and whether something remains.
-
-    Unsigned integers, because these wrap around at 2^64 by definition.
-    """
-    high_sum, low_sum, remains = np.uint64(0), np.uint64(0), np.uint64(0)
-    for i in range(block.size):
-        shifted = block[i] + high
-        high_sum += np.float64(shifted).view(np.uint64)
-        remainder = block[i] - (shifted - high)
-        shifted = remainder + low
-        low_sum += np.float64(shifted).view(np.uint64)
-        # Nothing remains where the low part has the bits of the remainder. Cheaper than another subtraction.
-        remains |= np.float64(remainder).view(np.uint64) ^ np.float64(shifted - low).view(np.uint64)
-    size = np.uint64(block.size)
-    high_sum -= size * np.float64(high).view(np.uint64)
-    low_sum -= size * np.float64(low).view(np.uint64)
-    # Shift out the sign: the low part of -0.0 is +0.0.
-    return np.int64(high_sum), np.int64(low_sum), bool(remains << np.uint64(1))
-
-
-@njit(error_model="numpy")
-def remainders(block: NDArray[np.float64], high: float, low: float) -> NDArray[np.float64]:
-    """What both splits leave of each value. Apart from `split`, because it is seldom needed and a store costs time."""
-    result = np.empty(block.size)
+@within
+def keep_remainders(block: NDArray[np.float64], high: float, low: float) -> None:
+    """Keep of each value what both splits leave. Apart from `split`, because it is seldom needed and takes time."""
     for i in range(block.size):
         remainder = block[i] - ((block[i] + high) - high)
-        result[i] = remainder - ((remainder + low) - low)
-    return result
+        block[i] = remainder - ((remainder + low) - low)
 
 
-@njit(error_model="numpy")
+@within
 def deposit_singly(block: NDArray[np.float64], limbs: NDArray[np.int64]) -> None:
     """Add values one by one, or count them if they are inf or nan."""
     for i in range(block.size):
@@ -182,7 +216,7 @@ def deposit_singly(block: NDArray[np.float64], limbs: NDArray[np.int64]) -> None
         add(significand if bits >= 0 else -significand, exponent, limbs)
 
 
-@njit(error_model="numpy")
+@within
 def add(integer: Integer, position: Integer, limbs: NDArray[np.int64]) -> None:
     """Add integer * 2^position, in units of 2^-1074, to three adjacent limbs.
 

@@ -18,6 +18,7 @@ from hpcframe.stencils.point import INDEX_PREFIX, PointFunction
 from hpcframe.stencils.positions import Form, Positions, copy_of
 
 ROWS_IN_PAIRS = 16  # rows that two planes read together; with more, registers run out and pairs lose (measured)
+NUMBERS = "_zero, _one = _int64(0), _int64(1)"  # for literals numba would compile what they are given to once more
 CHUNK = 1024  # values of an expression that are summed at once: they stay in the first-level cache
 
 
@@ -82,9 +83,9 @@ def sum_source(point: PointFunction, form: Form, complex_valued: bool, integer: 
     """
     assert point.result is not None
     last = form.ndim - 1
-    kind, deposit = ("_int64", "_deposit_integers") if integer else ("_float64", "_deposit")
+    kind = "_int64" if integer else "_float64"
     parts = {".real": "_real", ".imag": "_imaginary"} if complex_valued else {"": "_real"}
-    deposits = [f"{deposit}(_values{limbs}, _filled, {limbs})" for limbs in parts.values()]
+    deposits = [_deposit_line(limbs, integer) for limbs in parts.values()]
     row = [
         "_done = 0",
         f"while _done < _n{last}:",
@@ -99,12 +100,39 @@ def sum_source(point: PointFunction, form: Form, complex_valued: bool, integer: 
         "    _done += _count",
         "    _filled += _count",
         f"    if _filled == {CHUNK}:",
-        *indent([*deposits, "_filled = 0"], 2),
+        *indent([*deposits, "_filled = _zero"], 2),
     ]
-    lines = [f"_values{limbs} = _empty({CHUNK}, {kind})" for limbs in parts.values()] + ["_filled = 0"]
+    lines = [NUMBERS, *(f"_values{limbs} = _empty({CHUNK}, {kind})" for limbs in parts.values()), "_filled = _zero"]
+    lines += [f"_position{limbs} = _zero" for limbs in parts.values()]
     lines += region_lines(point, form, sorted(point.axes))
     lines += indent(_nest(form, sorted(point.axes), row))
     return function_text(point, lines + deposits, ["_real", "_imaginary"])
+
+
+def _deposit_line(limbs: str, integer: bool) -> str:
+    """Deposit a chunk: one row. Of floating-point numbers remember for the next one what fitted this."""
+    if integer:
+        return f"_deposit(_values{limbs}, _filled, {limbs})"
+    return f"_position{limbs} = _deposit(_values{limbs}, _zero, _one, _zero, _filled, {limbs}, _position{limbs})"
+
+
+def field_sum_source(point: PointFunction, form: Form) -> str:
+    """The same where the expression is a field of float64: its rows are deposited from where they lie.
+
+    One call deposits the rows of a plane.
+    """
+    read = Positions(point, form).visit(copy_of(point.result))
+    name, suffix = read.value.id, form.suffix(dict(form.group)[read.value.id])
+    along, across = form.ndim - 1, form.ndim - 2
+    rows = f"_n{across}, _int64(_s{across}{suffix})" if form.ndim > 1 else "_one, _zero"
+    plane = [
+        f"_at{suffix} = _begin{suffix}" + (f" + _uint64(_i0) * _s0{suffix}" if form.ndim > 2 else ""),
+        f"_first = _int64({ast.unparse(read.slice)})",
+        f"_position = _deposit({name}, _first, {rows}, _n{along}, _real, _position)",
+    ]
+    planes = ["for _i0 in _range(_n0):", *indent(plane)] if form.ndim > 2 else plane
+    lines = [NUMBERS, "_position = _zero", *region_lines(point, form, []), *indent(planes)]
+    return function_text(point, lines, ["_real", "_imaginary"])
 
 
 # -- two planes at a time ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -67,6 +68,13 @@ class _Loop:
         return typed_scalars(self.form, scalars, self.point.scalars)
 
 
+def _is_field(point: PointFunction, fields: Mapping[str, Field]) -> bool:
+    """Whether the expression is a field of float64, so that its values lie in memory already."""
+    if point.body or not isinstance(point.result, ast.Subscript) or not isinstance(point.result.value, ast.Name):
+        return False
+    return fields[point.result.value.id].dtype == np.float64
+
+
 class Sum:
     """An exact sum; with `mean` or `integral` the scaled one."""
 
@@ -85,8 +93,11 @@ class Sum:
         inputs = [field.dtype.kind == "c" for field in fields.values()]
         self._complex = not real and (any(inputs) or any(isinstance(value, complex) for value in scalars.values()))
         self._integer = integer
-        source = generate.sum_source(point, loop.form, self._complex, integer)
-        more = {"_deposit": exact.deposit, "_deposit_integers": exact.deposit_integers}
+        if _is_field(point, fields):
+            source = generate.field_sum_source(point, loop.form)
+        else:
+            source = generate.sum_source(point, loop.form, self._complex, integer)
+        more = {"_deposit": exact.deposit_integers if integer else exact.deposit_rows}
         extra = "int64[::1], int64[::1]"
         self._call = compile_loop(source, point, loop.form, fields, scalars, loop.grid.shared, extra=extra, more=more)
         self._count = math.prod(loop.grid.decomposition.points(next(iter(fields.values())).staggered))
