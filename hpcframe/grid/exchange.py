@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from hpcframe.grid.agreement import collectively
 from hpcframe.grid.copying import Copies, compile_mirror
 from hpcframe.grid.decomposition import Axes, Block
 from hpcframe.grid.halo import Direction, Reads, Transfers, halo_of, plan_transfers, widths
+from hpcframe.grid.mailboxes import Mailboxes
 from hpcframe.grid.memory import CACHE_LINE
 from hpcframe.grid.walls import Walls
 
@@ -60,22 +62,30 @@ class HaloExchange:
         self._plan_walls(grid, plans, needed)
 
     def _connect(self, grid: CartesianGrid, plans: Mapping[Field, Transfers]) -> None:
-        packs: list[Pair] = []
-        unpacks: list[Pair] = []
-        requests = []
-        for rank in self.neighbours:
-            incoming = _Message(
-                [(field, block) for field, plan in plans.items() for block in plan.receives.get(rank, [])]
-            )
-            outgoing = _Message([(field, block) for field, plan in plans.items() for block in plan.sends.get(rank, [])])
-            unpacks += [(region, part) for region, part in incoming.pairs]
-            packs += [(part, region) for region, part in outgoing.pairs]
-            requests += [grid.comm.Recv_init(incoming.buffer, rank), grid.comm.Send_init(outgoing.buffer, rank)]
+        incoming = {rank: _Message(plans, rank, sent=False) for rank in self.neighbours}
+        outgoing = {rank: _Message(plans, rank, sent=True) for rank in self.neighbours}
+        node = grid.shared.node_of_rank
+        near = {rank: outgoing[rank].size for rank in self.neighbours if node[rank] == node[grid.rank]}
+        self._mailboxes = mailboxes = Mailboxes(grid.shared, near)
+        packs: list[list[Pair]] = [[], []]
+        unpacks: list[list[Pair]] = [[], []]
+        for rank in mailboxes.neighbours:
+            for turn in (0, 1):
+                packs[turn] += outgoing[rank].pairs(mailboxes.outgoing(rank, turn))
+                unpacks[turn] += [(to, at) for at, to in incoming[rank].pairs(mailboxes.incoming(rank, turn))]
+        self._requests, far = [], []
+        for rank in sorted({*self.neighbours} - {*mailboxes.neighbours}):
+            arriving, leaving = incoming[rank].buffer(), outgoing[rank].buffer()
+            self._requests += [grid.comm.Recv_init(arriving, rank), grid.comm.Send_init(leaving, rank)]
+            far += [(to, at) for at, to in incoming[rank].pairs(arriving)]
+            for turn in (0, 1):
+                packs[turn] += outgoing[rank].pairs(leaving)
         copies = [(_region(f, to), _region(f, at)) for f, plan in plans.items() for to, at in plan.copies]
-        self._requests = requests
-        self._pack = Copies(packs, grid.shared)
-        self._unpack = Copies(unpacks, grid.shared)
+        self._packs = [Copies(pairs, grid.shared) for pairs in packs]
+        self._unpacks = [Copies(pairs, grid.shared) for pairs in unpacks]
+        self._unpack = Copies(far, grid.shared)
         self._copy = Copies(copies, grid.shared)
+        self._number = 0  # of the latest exchange
 
     def _plan_walls(
         self,
@@ -120,15 +130,25 @@ class HaloExchange:
         begin = perf_counter()
         self._sent = [field.sent() for field in self.fields]
         self._guarded(self._pins)
-        self._pack()
-        MPI.Prequest.Startall(self._requests)
+        self._send()
         self._copy()
         self._guarded(self._early)
         self._seconds["pack"] += perf_counter() - begin
 
+    def _send(self) -> None:
+        self._number += 1
+        if self._mailboxes.neighbours:
+            self._mailboxes.wait_until_free(self._number, self.progress)
+        self._packs[self._number % 2]()
+        if self._mailboxes.neighbours:
+            self._mailboxes.send(self._number)
+        if self._requests:
+            MPI.Prequest.Startall(self._requests)
+
     def progress(self) -> None:
         """Let MPI go on with the messages, while there is something else to do. Not collective."""
-        MPI.Prequest.Testall(self._requests)
+        if self._requests:
+            MPI.Prequest.Testall(self._requests)
 
     def finish(self) -> None:
         """Wait for the messages and fill the rest. Collective. Raises HpcframeError if it was not started."""
@@ -136,11 +156,14 @@ class HaloExchange:
             raise HpcframeError(f"{self} was not started: call start() before finish()")
         self._under_way = False
         begin = perf_counter()
-        MPI.Prequest.Waitall(self._requests)
+        if self._mailboxes.neighbours:
+            self._mailboxes.wait(self._number, self.progress)
+        if self._requests:
+            MPI.Prequest.Waitall(self._requests)
         arrived = perf_counter()
         if not self.current:
             raise HpcframeError(f"{self}: a halo grew or a boundary changed while messages were under way")
-        self._unpack()
+        self._receive()
         self._guarded(self._late)
         if self._may_fail:
             with collectively(self._comm, f"filling the halo beyond a wall in {self}"):
@@ -149,6 +172,12 @@ class HaloExchange:
             field.exchanged(self._needed[field], sent)
         self._seconds["wait"] += arrived - begin
         self._seconds["pack"] += perf_counter() - arrived
+
+    def _receive(self) -> None:
+        if self._mailboxes.neighbours:
+            self._unpacks[self._number % 2]()
+            self._mailboxes.take(self._number)
+        self._unpack()
 
     def _guarded(self, actions: Sequence[Action]) -> None:
         """Do what may call functions of the user's; the first error is kept until all ranks can learn of it."""
@@ -175,19 +204,28 @@ class HaloExchange:
 
 
 class _Message:
-    """The buffer of one message and where its parts belong."""
+    """All that goes to, or comes from, a rank in one exchange.
 
-    def __init__(self, parts: list[tuple[Field, Block]]) -> None:
-        regions = [_region(field, block) for field, block in parts]
+    Attributes:
+        size: bytes.
+    """
+
+    def __init__(self, plans: Mapping[Field, Transfers], rank: int, sent: bool) -> None:
+        blocks = [(f, block) for f, p in plans.items() for block in (p.sends if sent else p.receives).get(rank, [])]
+        self._regions = [_region(field, block) for field, block in blocks]
         # Whole cache lines a part: every part is aligned, whatever the dtype of the one before.
-        sizes = [-(-region.nbytes // CACHE_LINE) * CACHE_LINE for region in regions]
-        self.buffer = np.zeros(sum(sizes), np.uint8)
-        self.pairs: list[Pair] = []
-        start = 0
-        for region, size in zip(regions, sizes, strict=True):
-            part = self.buffer[start : start + region.nbytes].view(region.dtype).reshape(region.shape)
-            self.pairs.append((region, part))
-            start += size
+        self._sizes = [-(-region.nbytes // CACHE_LINE) * CACHE_LINE for region in self._regions]
+        self.size = sum(self._sizes)
+
+    def buffer(self) -> npt.NDArray[np.uint8]:
+        """Memory for it."""
+        return np.zeros(self.size, np.uint8)
+
+    def pairs(self, buffer: npt.NDArray[np.uint8]) -> list[Pair]:
+        """Each part: its place in a buffer, and the region of a field."""
+        begins = accumulate(self._sizes, initial=0)
+        parts = zip(self._regions, begins, strict=False)
+        return [(buffer[at : at + r.nbytes].view(r.dtype).reshape(r.shape), r) for r, at in parts]
 
 
 def _region(field: Field, block: Block) -> npt.NDArray:
