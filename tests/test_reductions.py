@@ -265,6 +265,22 @@ def test_batched_terms_equal_single_ones(comm):
     assert grid.reduce() == ()
 
 
+@pytest.mark.mpi
+def test_reductions_under_way_have_the_values_of_their_start(comm):
+    grid = hf.Grid((7, 9, 8), comm=comm)
+    u, v = grid.fields("u", "v")
+    u.fill(lambda x, y, z: np.sin(9 * x) + y * z)
+    v.fill(lambda x, y, z: x - y)
+    terms = ("sum", u), ("max", u), ("argmin", v)
+    expected = grid.reduce(*terms), grid.reduce(("norm2", v))
+    under_way = grid.start_reduce(*terms), grid.start_reduce(("norm2", v))
+    u.fill(5.0)
+    v.fill(-7.0)
+    assert everywhere(comm, tuple(each.finish() for each in under_way) == expected)
+    with pytest.raises(hf.InputError, match="expected terms"):
+        grid.start_reduce()
+
+
 def test_batched_terms_of_different_reach(comm):
     grid = hf.Grid((12, 10), periodic=True, comm=comm)
     u = random_field(grid, "u")

@@ -17,23 +17,41 @@ from mpi4py import MPI
 Integers = npt.NDArray[np.int64]
 
 
-def combine(comm: MPI.Intracomm, partials: Sequence[tuple[Integers, Integers]]) -> list[tuple[Integers, Integers]]:
-    """The totals over all ranks, on every rank. Collective.
+class Combination:
+    """The totals of some partial results over all ranks: on their way from the start."""
 
-    Args:
-        partials: for each term the integers to add, and the pair (key, index) of which the greatest is wanted;
-            either is empty where a term does not use it.
-    """
-    sums = np.concatenate([added for added, _ in partials])
-    pairs = np.concatenate([pair for _, pair in partials])
-    message = np.concatenate([np.array([len(sums)], np.int64), sums, pairs])
-    if comm.size > 1:
-        # One element of a derived type: MPI may cut a row of plain integers into segments, but not an element.
-        row = _row_type(len(message))
-        comm.Allreduce(MPI.IN_PLACE, [message, 1, row], _operation())
-    added = np.split(message[1 : 1 + len(sums)], np.cumsum([len(one) for one, _ in partials])[:-1])
-    greatest = np.split(message[1 + len(sums) :], np.cumsum([len(two) for _, two in partials])[:-1])
-    return list(zip(added, greatest, strict=True))
+    def __init__(
+        self, comm: MPI.Intracomm, partials: Sequence[tuple[Integers, Integers]], blocking: bool = True
+    ) -> None:
+        """Collective.
+
+        Args:
+            partials: for each term the integers to add, and the pair (key, index) of which the greatest is wanted;
+                either is empty where a term does not use it.
+            blocking: wait here, which is a little quicker than to wait later.
+        """
+        sums = np.concatenate([added for added, _ in partials])
+        pairs = np.concatenate([pair for _, pair in partials])
+        self._partials = partials
+        self._message = message = np.concatenate([np.array([len(sums)], np.int64), sums, pairs])
+        self._request: MPI.Request | None = None
+        if comm.size > 1:
+            # One element of a derived type: MPI may cut a row of plain integers into segments, but not an element.
+            row = [message, 1, _row_type(len(message))]
+            if blocking:
+                comm.Allreduce(MPI.IN_PLACE, row, _operation())
+            else:
+                self._request = comm.Iallreduce(MPI.IN_PLACE, row, _operation())
+
+    def totals(self) -> list[tuple[Integers, Integers]]:
+        """For each term, as `partials`. Collective: waits."""
+        if self._request:
+            self._request.Wait()
+            self._request = None
+        added, pairs = self._message[1:], self._message[1 + int(self._message[0]) :]
+        sums = np.split(added[: int(self._message[0])], np.cumsum([len(one) for one, _ in self._partials])[:-1])
+        greatest = np.split(pairs, np.cumsum([len(two) for _, two in self._partials])[:-1])
+        return list(zip(sums, greatest, strict=True))
 
 
 @functools.cache

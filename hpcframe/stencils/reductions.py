@@ -17,7 +17,7 @@ from hpcframe.grid.cartesian import CartesianGrid
 from hpcframe.grid.field import Field
 from hpcframe.stencils.analysis import analyse
 from hpcframe.stencils.binding import Call, HaloReads, Scalar, reach
-from hpcframe.stencils.combining import combine
+from hpcframe.stencils.combining import Combination
 from hpcframe.stencils.partial import Extreme, Partial, Sum
 from hpcframe.stencils.point import PointFunction
 
@@ -130,21 +130,38 @@ def _common_points(name: str, kind: str, fields: Mapping[str, Field]) -> tuple[i
     return staggered
 
 
+class Pending:
+    """Reductions under way: what `grid.start_reduce` returns."""
+
+    def __init__(self, grid: CartesianGrid, terms: Sequence[Term], blocking: bool = False) -> None:
+        """Collective."""
+        plans = [term.reduction.planned(term) for term in terms]
+        while not all(plan.current for plan in plans):  # a later one has widened a halo that an earlier one reads
+            plans = [term.reduction.planned(term) for term in terms]
+        for plan in plans:
+            exchange = plan.halo.start()
+            if exchange:
+                exchange.finish()
+        begin = perf_counter()
+        self._terms = terms
+        self._partials = [plan.partial for plan in plans]
+        blocks = [partial.of_block(term.scalars) for partial, term in zip(self._partials, terms, strict=True)]
+        self._combination = Combination(grid.comm, blocks, blocking)
+        self._seconds = grid.seconds
+        self._seconds["reduce"] += perf_counter() - begin
+
+    def finish(self) -> tuple[Result, ...]:
+        """The results, of the fields as they were at the start; the same on every rank. Collective: waits."""
+        begin = perf_counter()
+        totals = self._combination.totals()
+        values = [partial.value(total) for partial, total in zip(self._partials, totals, strict=True)]
+        self._seconds["reduce"] += perf_counter() - begin
+        return tuple(term.result(value) for term, value in zip(self._terms, values, strict=True))
+
+
 def reduce_terms(grid: CartesianGrid, terms: Sequence[Term]) -> tuple[Result, ...]:
     """All terms, in one message. Collective."""
-    plans = [term.reduction.planned(term) for term in terms]
-    while not all(plan.current for plan in plans):  # a later one has widened a halo that an earlier one reads
-        plans = [term.reduction.planned(term) for term in terms]
-    for plan in plans:
-        exchange = plan.halo.start()
-        if exchange:
-            exchange.finish()
-    begin = perf_counter()
-    partials = [plan.partial.of_block(term.scalars) for plan, term in zip(plans, terms, strict=True)]
-    totals = combine(grid.comm, partials)
-    values = [plan.partial.value(total) for plan, total in zip(plans, totals, strict=True)]
-    grid.seconds["reduce"] += perf_counter() - begin
-    return tuple(term.result(value) for term, value in zip(terms, values, strict=True))
+    return Pending(grid, terms, blocking=True).finish()
 
 
 def reduction(kind: str) -> Callable[[Callable[..., Any]], Reduction]:
@@ -180,11 +197,29 @@ class Grid(CartesianGrid):
         Raises:
             InputError: on every rank, for an unknown name or fields that do not fit.
         """
+        chosen = self._chosen(terms)
+        return reduce_terms(self, chosen) if chosen else ()
+
+    def start_reduce(self, *terms: Term | tuple[Any, ...]) -> Pending:
+        """Begin several reductions in one message, and go on with something else; `finish()` returns what `reduce`
+        does. Collective.
+
+        Several may be under way: every rank finishes them in the same order. Fields may be written to meanwhile.
+
+        Raises:
+            InputError: on every rank, for an unknown name, fields that do not fit, or no term.
+        """
+        chosen = self._chosen(terms)
+        if not chosen:
+            raise InputError('start_reduce: expected terms, such as ("sum", u)')
+        return Pending(self, chosen)
+
+    def _chosen(self, terms: Sequence[Term | tuple[Any, ...]]) -> list[Term]:
         from hpcframe.stencils.standard import standard
 
         chosen = [term if isinstance(term, Term) else standard(*term) for term in terms]
         self.check_fields(field for term in chosen for field in term.fields.values())
-        return reduce_terms(self, chosen) if chosen else ()
+        return chosen
 
     def sum(self, u: Field) -> Result:
         """Sum of all values, exact and rounded once. Collective."""

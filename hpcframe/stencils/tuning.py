@@ -1,8 +1,9 @@
 """How many steps are done at once, and how the wavefront is cut. Of no influence on results.
 
-The first guess is the one that was best on most machines. Then the steps of the run itself are done in several ways,
-one after the other, and timed; the fastest stays, and is remembered in the cache folder for this kind of CPU, stencil
-and block. No step is done twice for it. All ranks decide from the same numbers.
+The first guess is the deepest front that a core's share of the cache holds: the more steps in one pass, the less is
+moved from memory. Then the steps of the run itself are done in several ways, one after the other, and timed; the
+fastest stays, and is remembered in the cache folder for this kind of CPU, stencil and block. No step is done twice for
+it. All ranks decide from the same numbers.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mpi4py import MPI
 
 from hpcframe.compilation import keep, kept
 from hpcframe.errors import InputError
+from hpcframe.stencils.caches import bytes_of_front, cache_of_a_core
 
 if TYPE_CHECKING:
     from hpcframe.grid.field import Field
@@ -40,13 +42,15 @@ class Front(NamedTuple):
 
 
 NONE = Front(1, 0, 0)
-# By axes of the grid. The first one is the guess. The deepest early, so that halos grow once.
+# By axes of the grid. The deepest early, so that halos grow once.
 FRONTS = {
     2: (Front(8, 8, 1), Front(32, 8, 1), Front(16, 16, 1), Front(16, 32, 1), Front(8, 32, 1), Front(4, 8, 1)),
     3: (Front(8, 2, 64), Front(16, 2, 128), Front(16, 2, 64), Front(8, 4, 128), Front(8, 2, 32), Front(4, 2, 64)),
 }
-BANDS_A_THREAD = 4  # at least: threads that do bands in turn wait little, and end at about the same time
-LEAST_OF_BAND = 8
+FAR_TOO_MUCH = 8  # times the cache: then it is not tried
+BANDS_A_THREAD = 2  # at least: threads that do bands in turn wait little, and end at about the same time
+LEAST_OF_BAND = 16
+LONGEST = 32  # steps
 
 
 def given_front() -> Front | None:
@@ -63,7 +67,7 @@ def given_front() -> Front | None:
 
 
 def candidates(evolving: Sequence[Field], levels: int, reach: int, threads: int = 1) -> list[Front]:
-    """Ways that fit these blocks, the first guess first; the same on every rank. Not collective.
+    """Ways that fit these blocks, the first guess first. Not collective; the same on all machines that are alike.
 
     Args:
         levels: time levels: depths are multiples, so that fields have the same roles in each pass.
@@ -75,15 +79,14 @@ def candidates(evolving: Sequence[Field], levels: int, reach: int, threads: int 
     if not grid.time_blocking or grid.ndim == 1 or math.prod(smallest) * size < LEAST_BYTES:
         return [NONE]
     cut = [count for axis, count in enumerate(smallest) if grid.periodic[axis] or grid.layout[axis] > 1]
-    deepest = min((count // SHARE // max(reach, 1) for count in cut), default=math.inf)
+    deepest = int(min((count // SHARE // max(reach, 1) for count in cut), default=LONGEST))
     widest = smallest[grid.ndim - 2] // (BANDS_A_THREAD * threads if threads > 1 else 1)
-    fronts = [
-        _thin(front, grid.ndim, max(LEAST_OF_BAND, widest))._replace(
-            depth=int(min(front.depth, deepest)) // levels * levels
-        )
-        for front in FRONTS[grid.ndim]
-    ]
-    return list(dict.fromkeys([*(front for front in fronts if front.depth > 1), NONE]))
+    thin = [_thin(front, grid.ndim, max(LEAST_OF_BAND, widest)) for front in FRONTS[grid.ndim]]
+    fronts = {front._replace(depth=min(front.depth, deepest) // levels * levels) for front in thin}
+    room, of_all = cache_of_a_core(), size * len(evolving)
+    cost = {front: bytes_of_front(*front, reach, smallest, of_all) for front in fronts if front.depth > 1}
+    order = sorted(cost, key=lambda front: (cost[front] > room, -front.depth, cost[front]))
+    return [*(front for front in order if cost[front] <= FAR_TOO_MUCH * room), NONE]
 
 
 def _thin(front: Front, ndim: int, widest: int) -> Front:
@@ -111,7 +114,7 @@ class Search:
             name: says which stencil on which blocks this is; `about` says so to people.
         """
         self._comm = comm
-        self._fronts = list(fronts)
+        self._fronts = fronts = comm.bcast(list(fronts))  # nodes may differ in their caches
         self._about = dict(about or {})
         self._seconds: dict[Front, list[float]] = {front: [] for front in fronts}
         self._file = f"{PREFIX}{_digest(name)}.json"
