@@ -7,21 +7,28 @@ into place: it is there and whole, or it is not used. One rank a node compiles, 
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
+import io
+import linecache
 import os
 import pickle
 import platform
+import re
 import stat
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import llvmlite
 import llvmlite.binding
 import numba
-from numba.core import compiler
+from numba.core import compiler, environment
+from numba.core.runtime import _nrt_python
 from numba.core.serialize import dumps
 
 from hpcframe.errors import HpcframeError
@@ -30,6 +37,8 @@ from hpcframe.errors import HpcframeError
 # The numpy error model leaves out the test for a zero divisor, which would keep loops from being vectorised.
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 CHECKSUM_BYTES = 32
+LAYOUT = "2"  # of what a file holds
+OUTSIDE = re.compile(r'^(?:declare .*?@|@)"?(?!llvm\.)([^"(\s]+)"?(?:\(| = external)', re.MULTILINE)  # in LLVM's text
 
 _ready: dict[str, Any] = {}
 
@@ -75,6 +84,29 @@ def compile_here(function: Callable[..., Any], signature: str, identity: str) ->
     return _ensure(function, signature, _key(f"{function.__module__}\n{identity}", signature), leader=True)
 
 
+@functools.cache
+def source_of(function: Callable[..., Any]) -> str:
+    """The lines of a plain Python function, as what its compiled code depends on. Not collective.
+
+    What `inspect.getsource` gives, some milliseconds faster: the code object knows where it ends.
+
+    Raises:
+        OSError: its file cannot be read.
+    """
+    function = inspect.unwrap(function)
+    code = function.__code__
+    linecache.checkcache(code.co_filename)
+    lines = linecache.getlines(code.co_filename, function.__globals__)
+    if not lines:
+        raise OSError(f"{code.co_filename}, with the source of {function.__qualname__}, cannot be read")
+    return "".join(lines[code.co_firstlineno - 1 : _last_line(code)])
+
+
+def _last_line(code: CodeType) -> int:
+    ends = [end or 0 for _, end, _, _ in code.co_positions()]
+    return max([*ends, *(_last_line(inner) for inner in code.co_consts if isinstance(inner, CodeType))])
+
+
 def _ensure(function: Callable[..., Any], signature: str, key: str | None, leader: bool) -> Any:
     if key is None:
         known = f"{id(function)} {signature}"  # what is in _ready keeps the function, so its id stays its own
@@ -90,7 +122,7 @@ def _key(identity: str, signature: str) -> str:
     """Everything that decides about the machine code, digested."""
     cpu = llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten()
     versions = numba.__version__, llvmlite.__version__, platform.python_version()
-    parts = (identity, signature, repr(sorted(OPTIONS.items())), *cpu, *versions)
+    parts = (LAYOUT, identity, signature, repr(sorted(OPTIONS.items())), *cpu, *versions)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -100,7 +132,9 @@ def _compile(function: Callable[..., Any], signature: str, key: str, leader: boo
         return dispatcher
     (result,) = dispatcher.overloads.values()
     try:
-        _store(cache_folder(), key, dumps(result._reduce()))
+        outside = sorted(set(OUTSIDE.findall(result.library.get_llvm_str())))
+        code = dumps((outside, result._reduce()))
+        keep(key, hashlib.sha256(key.encode() + code).digest() + code)
     except OSError as error:
         _notice(f"compiled code is not kept: {error}; set HPCFRAME_CACHE_DIR to a folder that can be written")
     return dispatcher
@@ -108,42 +142,86 @@ def _compile(function: Callable[..., Any], signature: str, key: str, leader: boo
 
 def _load(function: Callable[..., Any], key: str, leader: bool) -> Any | None:
     """The function from the cache, or None where it is not there, not whole, or not ours."""
-    folder = cache_folder()
-    try:
-        if _why_not_private(folder):
-            return None
-        sealed = (folder / key).read_bytes()
-    except OSError:  # not there or not readable: compile
+    sealed = kept(key)
+    if sealed is None:
         return None
     code = sealed[CHECKSUM_BYTES:]
     if hashlib.sha256(key.encode() + code).digest() != sealed[:CHECKSUM_BYTES]:
         if leader:
-            _notice(f"{folder / key} is damaged: compiling again")
+            _notice(f"{cache_folder() / key} is damaged: compiling again")
         return None
     dispatcher = numba.njit(**OPTIONS)(function)
-    dispatcher.targetctx.refresh()
     try:
-        dispatcher.add_overload(compiler.CompileResult._rebuild(dispatcher.targetctx, *pickle.loads(code)))
+        outside, result = _Unpickler(io.BytesIO(code)).load()
+        _provide(outside, dispatcher.targetctx)
+        dispatcher.add_overload(compiler.CompileResult._rebuild(dispatcher.targetctx, *result))
     except (AttributeError, ImportError, TypeError, ValueError, pickle.UnpicklingError) as error:
         if leader:
-            _notice(f"{folder / key} cannot be loaded ({error}): compiling again")
+            _notice(f"{cache_folder() / key} cannot be loaded ({error}): compiling again")
         return None
     dispatcher.disable_compile()
     return dispatcher
 
 
-def _store(folder: Path, key: str, code: bytes) -> None:
+class _Unpickler(pickle.Unpickler):
+    """Does not import what numba compiled in of its own: machine code does not look into those modules."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        own = (module, name) == (environment.__name__, "_rebuild_env")
+        return _environment if own else super().find_class(module, name)
+
+
+def _environment(module: str, constants: Any, name: str) -> Any:
+    """What numba keeps for a function that was compiled in: its module and the Python objects that it uses."""
+    known = environment.lookup_environment(name)
+    if known is not None or constants or not module.startswith("numba."):
+        return known or environment._rebuild_env(module, constants, name)
+    made = environment.Environment({"__name__": module})
+    made.env_name = name
+    environment.Environment._memo[name] = made
+    return made
+
+
+@functools.cache
+def _provide_references() -> None:
+    """What numba counts references to arrays with."""
+    for name, address in getattr(_nrt_python, "c_helpers", {}).items():
+        llvmlite.binding.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
+
+
+def _provide(names: Sequence[str], context: Any) -> None:
+    """Make known what machine code calls outside itself, without which LLVM would end the process.
+
+    numba does so when it makes ready to compile, which takes longer than all else here: so only where it is needed.
+    """
+    _provide_references()
+    if not all(map(llvmlite.binding.address_of_symbol, names)):
+        context.refresh()
+
+
+def keep(name: str, content: bytes) -> None:
+    """Write a file of the cache folder, whole or not at all. Not collective. Raises OSError."""
+    folder = cache_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if reason := _why_not_private(folder):
         raise PermissionError(f"{folder} {reason}")
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".part-", delete=False) as part:
         try:
-            part.write(hashlib.sha256(key.encode() + code).digest() + code)
+            part.write(content)
             part.flush()
-            os.replace(part.name, folder / key)
+            os.replace(part.name, folder / name)
         except OSError:
             os.unlink(part.name)
             raise
+
+
+def kept(name: str) -> bytes | None:
+    """A file of the cache folder; None where it is not there, or others could have written it. Not collective."""
+    folder = cache_folder()
+    try:
+        return None if _why_not_private(folder) else (folder / name).read_bytes()
+    except OSError:  # not there or not readable
+        return None
 
 
 def _why_not_private(folder: Path) -> str:

@@ -1,6 +1,5 @@
 """The errors that hpcframe raises, and the words they share."""
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -26,6 +25,8 @@ def nearest(name: str, names: Iterable[str], or_all: bool = True) -> str:
 
     Empty where there is nothing to offer: no names, or none alike and `or_all` is False. Not collective.
     """
+    import difflib  # only here, and errors end a program
+
     choices = list(names)
     by_lower_case = {choice.lower(): choice for choice in choices}
     alike = difflib.get_close_matches(name.lower(), by_lower_case, n=1)

@@ -131,10 +131,11 @@ def _run(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[int, str, P
     from hpcframe.simulation.fabric import Fabric
     from hpcframe.simulation.interruption.interruptions import Interruptions
     from hpcframe.simulation.loop import Run
-    from hpcframe.simulation.planning import explain
 
     configuration = _read(options, world)
     if options.dry_run:
+        from hpcframe.simulation.planning import explain
+
         text = explain(configuration, world)
         if world.rank == 0:
             print(text, flush=True)

@@ -1,5 +1,6 @@
 """Compiled code is kept once a node: found again when nothing changed, never used when anything did or might have."""
 
+import inspect
 import os
 import shutil
 import stat
@@ -19,7 +20,7 @@ from reference import everywhere, function_of
 
 import hpcframe as hf
 from hpcframe import compilation
-from hpcframe.compilation import compile_once_a_node
+from hpcframe.compilation import compile_once_a_node, source_of
 
 SIGNATURE = "float64(float64)"
 
@@ -54,6 +55,30 @@ def kept(folder):
 
 
 # -- one function -----------------------------------------------------------------------------------------------
+
+
+def test_the_source_of_a_function_is_what_inspect_finds():
+    for function in (made, adding, outer()):
+        assert source_of(function) == inspect.getsource(function)
+
+
+def adding(
+    x,
+    y=3.0,
+):
+    return sum(
+        (
+            x,
+            y,
+        )
+    )
+
+
+def outer():
+    def inner(x):
+        return [x, lambda: x]
+
+    return inner
 
 
 def test_what_was_compiled_once_is_loaded_by_the_next_process(folder):
@@ -159,6 +184,7 @@ PROGRAM = """
     import numpy as np
     from mpi4py import MPI
     import hpcframe as hf
+    from hpcframe.compilation import compile_here
 
     if "full" in sys.argv:  # no file may grow, as on a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
@@ -171,6 +197,13 @@ PROGRAM = """
     u.fill(lambda x: x)
     shift(v, u)
     assert np.array_equal(v.interior, 3.0 * np.roll(u.interior, 1))
+
+    def allocating(x):  # it calls what numba provides
+        array = np.empty(4)
+        array[3] = x
+        return array[3]
+
+    assert compile_here(allocating, "float64(float64)", "allocating")(2.0) == 2.0
 """
 
 

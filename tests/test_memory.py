@@ -1,11 +1,13 @@
-"""The memory that a node can still give: what the system has, and what limits of control groups leave."""
+"""The memory of a block that moves, and what a node can still give: of the system, within limits of control groups."""
 
 import os
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from hpcframe.grid.memory import available_bytes
+from hpcframe.grid.memory import allocate, available_bytes, move
 
 GIB = 2**30
 
@@ -81,3 +83,28 @@ def test_a_group_over_its_limit_leaves_nothing(root):
     put(root, "sys/fs/cgroup/job/memory.max", GIB)
     put(root, "sys/fs/cgroup/job/memory.current", 2 * GIB)
     assert available_bytes(root) == 0
+
+
+def resident():
+    """Memory (bytes) that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes memory back at once")
+def test_a_block_moves_without_taking_the_memory_of_two():
+    points = (64, 256, 256)
+    source = allocate((), points, (0, 0, 0), np.dtype("float64"))[:, :256, :256]
+    source[...] = np.arange(64.0)[:, None, None]
+    before = resident()
+    target = allocate((), (70, 258, 258), (3, 1, 1), np.dtype("float64"), touch=False)[3:67, 1:257, 1:257]
+    move(source, target)
+    assert (target == np.arange(64.0)[:, None, None]).all()
+    assert resident() - before < source.nbytes / 2
+
+
+@pytest.mark.parametrize("points", [(5,), (3, 4), (1, 1, 300000)])
+def test_any_block_moves(points):
+    source = np.arange(float(np.prod(points))).reshape(points)
+    expected, target = source.copy(), np.zeros(points)
+    move(source, target)
+    assert np.array_equal(target, expected)

@@ -52,7 +52,8 @@ def first_step(effort: Effort, program: list[str]) -> dict[str, Any]:
 
 def announced(arguments: list[str], folder: str) -> float:
     """Seconds until the program says that its first step is done; then its end is awaited."""
-    environment = local.environment({**os.environ, "PYTHONPATH": str(HERE)}, oversubscribed=local.cores() < RANKS)
+    given = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = local.environment({**given, "PYTHONPATH": str(HERE)}, oversubscribed=local.cores() < RANKS)
     command = local.command(RANKS, [sys.executable, *arguments])
     begin, taken = time.perf_counter(), None
     with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -22,11 +21,10 @@ from hpcframe.checkpoint.sparse import SparseFile
 from hpcframe.checkpoint.tiles import Tiling, tile_shape
 from hpcframe.grid.decomposition import Axes, cuts
 from hpcframe.grid.field import Field
+from hpcframe.lazy import h5py
 
 ENTRANCE = "state.h5"  # the file to open
 PAGE_ALIGNMENT = 4096  # bytes: tiles smaller than a stripe begin at a page
-# Chunk indices that need no search are of HDF5 1.10; a file that asks for no more can be read by all since.
-FORMAT = "latest" if h5py.h5.get_libversion() < (1, 12, 0) else ("v110", "v110")
 
 
 @dataclass(frozen=True)
@@ -103,10 +101,15 @@ def _data_file(
     return memory
 
 
+def _format() -> str | tuple[str, str]:
+    """Chunk indices that need no search are of HDF5 1.10; a file that asks for no more can be read by all since."""
+    return "latest" if h5py.h5.get_libversion() < (1, 12, 0) else ("v110", "v110")
+
+
 def _creating(memory: SparseFile, tile: int) -> h5py.File:
     """HDF5 aligns what is at least as large as the smallest tile."""
     interval = ALIGNMENT if tile >= ALIGNMENT else PAGE_ALIGNMENT
-    return h5py.File(memory, "w", libver=FORMAT, alignment_threshold=max(tile, 1), alignment_interval=interval)
+    return h5py.File(memory, "w", libver=_format(), alignment_threshold=max(tile, 1), alignment_interval=interval)
 
 
 def _describe(file: h5py.File, arrays: Mapping[str, Field], step: int, time: float) -> None:
@@ -150,7 +153,7 @@ def _entrance(
 ) -> SparseFile:
     """state.h5 where the data is in other files."""
     memory = SparseFile()
-    with h5py.File(memory, "w", libver=FORMAT) as file:
+    with h5py.File(memory, "w", libver=_format()) as file:
         _describe(file, arrays, step, time)
         for name, field in arrays.items():
             properties = _virtual(name, places[name], names)

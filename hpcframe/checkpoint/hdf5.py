@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from mpi4py import MPI
 
 from hpcframe.checkpoint.layout import check_names, lay_out
-from hpcframe.checkpoint.slabs import slab_bytes, to_slab, write_slab
+from hpcframe.checkpoint.slabs import slab_bytes, to_slab, turns, write_slab
 from hpcframe.errors import InputError, nearest
 from hpcframe.files import explained, partial_name
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.field import Field
+from hpcframe.lazy import h5py
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def save(
     """Write fields to one HDF5 file, a dataset of the global array each. Collective.
 
     The file is complete when it appears: it is written under a temporary name and renamed. Its bytes do not depend
-    on the number of ranks. Each rank needs memory for one part of the largest field besides the fields.
+    on the number of ranks. Besides the fields, each rank needs memory for some planes of a field.
 
     Args:
         path: the file, in a folder that all ranks see; an older one is replaced. That of rank 0 counts.
@@ -140,9 +140,11 @@ def _write(comm: MPI.Intracomm, draft: Draft, fields: Sequence[Field]) -> None:
             closing.callback(os.close, file)
             buffer = np.empty(max(map(slab_bytes, fields)), np.uint8)
         for field in fields:
-            slab = to_slab(field, buffer)
-            with collectively(comm, f"writing field '{field.name}'"), explained(draft.path):
-                write_slab(file, slab, field, draft.offsets[field.name])
+            count = turns(field)
+            for turn in range(count):
+                slab = to_slab(field, buffer, turn, count)
+                with collectively(comm, f"writing field '{field.name}'"), explained(draft.path):
+                    write_slab(file, slab, field, draft.offsets[field.name])
         with collectively(comm, "writing to disk"), explained(draft.path):
             os.fsync(file)
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from hpcframe.checkpoint.sparse import SparseFile
 from hpcframe.errors import InputError
+from hpcframe.lazy import h5py
 from hpcframe.version import version
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcframe.checkpoint import crc32c, mpio
+from hpcframe.checkpoint import crc32c
 from hpcframe.checkpoint.container import Layout, lay_out_tiles
 from hpcframe.checkpoint.folder import clean, set_aside, steps_in, sync
 from hpcframe.checkpoint.lease import Lease
@@ -54,8 +54,8 @@ class Session:
         self.driver_choice = f"{self.driver}: {reason}"
         self.token = self.run = ""
         with collectively(grid.comm, f"opening {folder}"):
-            if self.driver == "mpio" and (missing := mpio.missing()):
-                raise InputError(f"driver 'mpio': {missing}")
+            if self.driver == "mpio":
+                _check_mpio()
 
     def take(self) -> None:
         """Take the folder over, to continue from what is there or to write; once. Collective.
@@ -127,3 +127,10 @@ class Session:
         for path in former.values():
             path.rename(place / path.name)
         self.notices.append(f"{len(former)} checkpoint(s) of an earlier run are now in {place}")
+
+
+def _check_mpio() -> None:
+    from hpcframe.checkpoint import mpio  # loads h5py, which the other driver needs on one rank only
+
+    if missing := mpio.missing():
+        raise InputError(f"driver 'mpio': {missing}")

@@ -3,6 +3,7 @@
 Two phases, as in collective MPI-IO (Thakur, Gropp and Lusk, "Data sieving and collective I/O in ROMIO", 1999): the
 ranks first exchange their blocks for slabs of whole planes of the first grid axis, and then each writes its slab at
 its place. A plane belongs to one rank, so no two ranks write the same bytes; a slab is one run of bytes a component.
+Large slabs go in several turns, so that the memory for them stays small.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,50 +24,70 @@ from hpcframe.grid.decomposition import Axes, Block, cuts
 if TYPE_CHECKING:
     from hpcframe.grid.field import Field
 
-
-def planes(field: Field, rank: int) -> slice:
-    """The planes of the first grid axis that a rank writes: none, where there are more ranks than planes."""
-    cut = cuts(field.shape[len(field.components)], field.grid.size)
-    return slice(cut[rank], cut[rank + 1])
+TURN = 1 << 23  # bytes of a rank's slab at once
 
 
-def slab_shape(field: Field) -> Axes:
-    """Shape of this rank's slab: components + its planes + the other axes."""
-    own = planes(field, field.grid.rank)
-    return (*field.components, own.stop - own.start, *field.shape[len(field.components) + 1 :])
+class Slab(NamedTuple):
+    """Planes of the first grid axis that a rank writes in one turn, components + planes + the other axes; where they
+    begin."""
+
+    values: npt.NDArray
+    first: int
+
+
+def turns(field: Field) -> int:
+    """In how many turns the field is written. Not collective; the same on every rank."""
+    most = max(planes(field, rank, 0, 1).stop - planes(field, rank, 0, 1).start for rank in range(field.grid.size))
+    return max(1, min(most, -(-most * _plane_bytes(field) // TURN)))
+
+
+def planes(field: Field, rank: int, turn: int, count: int) -> slice:
+    """What a rank writes in one of so many turns: none, where there are more ranks and turns than planes."""
+    own = cuts(field.shape[len(field.components)], field.grid.size)[rank : rank + 2]
+    part = cuts(own[1] - own[0], count)
+    return slice(own[0] + part[turn], own[0] + part[turn + 1])
+
+
+def _plane_bytes(field: Field) -> int:
+    points = math.prod(field.shape[len(field.components) + 1 :])
+    return math.prod(field.components) * points * field.dtype.itemsize
 
 
 def slab_bytes(field: Field) -> int:
-    return math.prod(slab_shape(field)) * field.dtype.itemsize
+    """Of this rank's largest slab."""
+    own, count = planes(field, field.grid.rank, 0, 1), turns(field)
+    return -(-(own.stop - own.start) // count) * _plane_bytes(field)
 
 
-def to_slab(field: Field, buffer: npt.NDArray[np.uint8]) -> npt.NDArray:
-    """This rank's slab of the field, of `slab_shape(field)`, in `buffer`. Collective."""
+def to_slab(field: Field, buffer: npt.NDArray[np.uint8], turn: int, count: int) -> Slab:
+    """This rank's slab of a turn, in `buffer`, of at least `slab_bytes(field)`. Collective."""
     comm = field.grid.comm
-    slab = buffer[: slab_bytes(field)].view(field.dtype).reshape(slab_shape(field))
-    sent = [_in_block(field, planes(field, rank)) for rank in range(comm.size)]
-    received = [_in_slab(field, rank) for rank in range(comm.size)]
+    parts = [planes(field, rank, turn, count) for rank in range(comm.size)]
+    own = parts[comm.rank]
+    shape = (*field.components, own.stop - own.start, *field.shape[len(field.components) + 1 :])
+    slab = buffer[: math.prod(shape) * field.dtype.itemsize].view(field.dtype).reshape(shape)
+    sent = [_in_block(field, part) for part in parts]
+    received = [_in_slab(field, own, rank) for rank in range(comm.size)]
     with (
         _pieces(field.dtype, field.padded.shape, sent) as (sent_counts, sent_kinds),
         _pieces(field.dtype, slab.shape, received) as (counts, kinds),
     ):
         zeros = [0] * comm.size
         comm.Alltoallw([field.padded, sent_counts, zeros, sent_kinds], [slab, counts, zeros, kinds])
-    return slab
+    return Slab(slab, own.start)
 
 
-def write_slab(file: int, slab: npt.NDArray, field: Field, offset: int) -> None:
+def write_slab(file: int, slab: Slab, field: Field, offset: int) -> None:
     """Write this rank's slab where the dataset begins at `offset` (bytes) of an open file. Not collective.
 
     Raises OSError.
     """
-    if not slab.size:
+    if not slab.values.size:
         return
     count, rows = math.prod(field.components), field.shape[len(field.components)]
     row_bytes = math.prod(field.shape[len(field.components) + 1 :]) * field.dtype.itemsize
-    first = planes(field, field.grid.rank).start
-    for component, run in enumerate(slab.reshape(count, -1).view(np.uint8)):
-        write_at(file, run.data, offset + (component * rows + first) * row_bytes)
+    for component, run in enumerate(slab.values.reshape(count, -1).view(np.uint8)):
+        write_at(file, run.data, offset + (component * rows + slab.first) * row_bytes)
 
 
 def _in_block(field: Field, rows: slice) -> Block:
@@ -77,9 +98,9 @@ def _in_block(field: Field, rows: slice) -> Block:
     return (*_components(field), common, *field.local.interior()[1:])
 
 
-def _in_slab(field: Field, rank: int) -> Block:
+def _in_slab(field: Field, own: slice, rank: int) -> Block:
     """Where another rank's part of this rank's planes lies in this rank's slab."""
-    own, block = planes(field, field.grid.rank), field.grid.decomposition.block(rank, field.staggered)
+    block = field.grid.decomposition.block(rank, field.staggered)
     common = slice(max(own.start, block[0].start) - own.start, min(own.stop, block[0].stop) - own.start)
     return (*_components(field), common, *block[1:])
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from hpcframe.checkpoint import attempts, mpio
+from hpcframe.checkpoint import attempts
 from hpcframe.checkpoint.background import PARTS, BackgroundWriter
 from hpcframe.checkpoint.crc32c import crc32c
 from hpcframe.checkpoint.cutting import OwnTiles, bytes_of_copy
@@ -187,6 +187,8 @@ class Writer:
 
     def _write_by_mpio(self, draft: Draft) -> Checksums:
         """Collective."""
+        from hpcframe.checkpoint import mpio  # loads h5py, which the other driver needs on one rank only
+
         options, comm = self.session.options, self.session.grid.comm
         with collectively(comm, f"laying out {draft.final}"), explained(draft.final):
             if comm.rank == 0:

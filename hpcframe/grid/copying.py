@@ -7,7 +7,6 @@ every face as fast as memory allows, thin ones of the last axis included.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from hpcframe.compilation import compile_once_a_node
+from hpcframe.compilation import compile_once_a_node, source_of
 from hpcframe.grid.communicator import Communicator
 
 
@@ -106,7 +105,7 @@ class Copies:
         for word in (np.uint64, np.uint32):
             size = np.dtype(word).itemsize
             rows = [_copy_row(to, origin, size) for to, origin in pairs if (to.itemsize % 8 == 0) == (size == 8)]
-            identity = f"{inspect.getsource(_move._defn)}{inspect.getsource(_copy_words)}{size}"
+            identity = f"{source_of(_move._defn)}{source_of(_copy_words)}{size}"
             copy = compile_once_a_node(_copy_words(word), "void(int64[:, ::1])", shared.node, identity)
             if rows:
                 self._calls.append((copy, np.array(rows, dtype=np.int64)))
@@ -126,7 +125,7 @@ def compile_mirror(dtype: np.dtype, shared: Communicator) -> Callable[..., None]
     ghost = sign * inside + (shift + m * slope), without the inside, whatever it is, where sign is 0. Collective."""
     kind = numba.from_dtype(dtype)
     signature = f"void({kind}[::1], int64[:, ::1], {kind}[::1], {kind}[::1], {kind}[::1])"
-    return compile_once_a_node(mirror, signature, shared.node, inspect.getsource(mirror))
+    return compile_once_a_node(mirror, signature, shared.node, source_of(mirror))
 
 
 def mirror_table(flat: npt.NDArray, regions: Sequence[tuple[npt.NDArray, npt.NDArray, int]]) -> npt.NDArray:

@@ -15,7 +15,7 @@ from hpcframe.grid.agreement import collectively
 from hpcframe.grid.boundary import Boundary, Condition, Neumann
 from hpcframe.grid.decomposition import Axes
 from hpcframe.grid.halo import Direction, Shape, box_reads, check_halo, widths
-from hpcframe.grid.memory import allocate
+from hpcframe.grid.memory import allocate, move
 from hpcframe.grid.redistribution import gather, scatter
 
 if TYPE_CHECKING:
@@ -71,12 +71,12 @@ class Field:
         check_halo(name, width, grid.decomposition, self.staggered)
         self._allocate(width)
 
-    def _allocate(self, halo: tuple[int, ...]) -> None:
+    def _allocate(self, halo: tuple[int, ...], touch: bool = True) -> None:
         points = tuple(part.stop - part.start for part in self.block)
         self.halo = halo
         self.local = Shape(points, halo)
         whole = tuple(count + 2 * width for count, width in zip(points, halo, strict=True))
-        storage = allocate(self.components, whole, halo, self.dtype)
+        storage = allocate(self.components, whole, halo, self.dtype, touch)
         self._storage = storage
         self._flat = storage.reshape(-1)
         index: tuple[Any, ...] = (..., *map(slice, whole))
@@ -249,9 +249,9 @@ class Field:
 
         Views given out do not count here, since other ranks do not know of them: see `exposed`.
         """
-        if self._filled_for != self.boundary.changes or not self.boundary.steady:
+        if self._filled_for != self._boundary.changes or not self._boundary.steady:
             return False
-        return all(
+        return self._filled is needed or all(
             direction in self._filled and all(map(ge, self._filled[direction], width))
             for direction, width in needed.items()
         )
@@ -277,11 +277,8 @@ class Field:
         if sent != self._writes:
             return
         known = self._filled if self._constant else {}
-        self._filled = {
-            **known,
-            **{direction: tuple(map(max, known.get(direction, width), width)) for direction, width in needed.items()},
-        }
-        self._filled_for = self.boundary.changes
+        self._filled = _united(known, needed) if known else needed
+        self._filled_for = self._boundary.changes
 
     def freeze(self) -> Field:
         """Promise not to write to it any more, so that its halo is exchanged once and then never again. Collective.
@@ -320,8 +317,9 @@ class Field:
                     f"before is still in use and would go stale: make it with halo={max(wide)}, or take the view later"
                 )
         old = self._interior
-        self._allocate(wide)
-        np.copyto(self._interior, old)
+        self._allocate(wide, touch=False)
+        for component in np.ndindex(self.components):
+            move(old[component], self._interior[component])
         self._filled = {}
 
     def _references(self) -> int:
@@ -333,6 +331,14 @@ class Field:
 
     def __repr__(self) -> str:
         return f"Field({self.name!r}, {self.dtype}, {self.shape}, block {self.block})"
+
+
+def _united(one: Mapping[Direction, Axes], other: Mapping[Direction, Axes]) -> Mapping[Direction, Axes]:
+    """Regions of which either is wide enough."""
+    return {
+        **one,
+        **{direction: tuple(map(max, one.get(direction, width), width)) for direction, width in other.items()},
+    }
 
 
 def _checked_dtype(name: str, dtype: npt.DTypeLike) -> np.dtype:

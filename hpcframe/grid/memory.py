@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import mmap
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,8 @@ LIMIT_FILES = {  # of a control group of version 2 and of version 1: the limit, 
     True: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
 }
 PAGE = 4096  # bytes; planes a multiple of it apart compete for the same lines of the first-level cache
+HUGE_PAGE = 1 << 21  # bytes; Linux gives memory, and takes it back, in pieces of this size where it can
+SLAB = 1 << 23  # bytes that are moved at once
 
 
 def padded_shape(points: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
@@ -35,18 +40,48 @@ def padded_shape(points: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 
 def allocate(
-    components: tuple[int, ...], points: tuple[int, ...], halo: tuple[int, ...], dtype: np.dtype
+    components: tuple[int, ...], points: tuple[int, ...], halo: tuple[int, ...], dtype: np.dtype, touch: bool = True
 ) -> npt.NDArray:
     """Zeroed storage of shape components + padded points, whose first interior point is on a cache line.
 
-    Pages are touched here, by the rank that owns them, so that they lie in its own NUMA domain.
+    Pages are touched here, by the rank that owns them, so that they lie in its own NUMA domain; without `touch`, only
+    when they are written to.
     """
     shape = components + padded_shape(points, dtype.itemsize)
     size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + CACHE_LINE, dtype=np.uint8)
+    raw = np.zeros(size + CACHE_LINE, dtype=np.uint8)
     shift = -(raw.ctypes.data + halo[-1] * dtype.itemsize) % CACHE_LINE
-    raw.fill(0)
+    if touch:
+        raw.fill(0)
     return raw[shift : shift + size].view(dtype).reshape(shape)
+
+
+def move(source: npt.NDArray, target: npt.NDArray) -> None:
+    """Copy an array, and give the memory of `source` back on the way: its values are lost.
+
+    So a block and a larger copy of it never take the memory of two. Slabs go along the first axis.
+    """
+    planes = max(1, SLAB // source[0].nbytes)
+    begin = -(-source.ctypes.data // HUGE_PAGE) * HUGE_PAGE
+    for first in range(0, len(source), planes):
+        slab = source[first : first + planes]
+        np.copyto(target[first : first + planes], slab)
+        end = _end(slab) // HUGE_PAGE * HUGE_PAGE
+        if end > begin:
+            _give_back(begin, end)
+            begin = end
+
+
+def _end(array: npt.NDArray) -> int:
+    """The address behind an array whose strides are positive."""
+    last = sum((count - 1) * stride for count, stride in zip(array.shape, array.strides, strict=True))
+    return int(array.ctypes.data + last + array.itemsize)
+
+
+def _give_back(begin: int, end: int) -> None:
+    """Memory between two addresses, whole pages. Where the system does not take it, it is only freed later."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
 
 
 def available_bytes(root: Path = Path("/")) -> int:

@@ -2,49 +2,93 @@
 
 from __future__ import annotations
 
-import inspect
+import hashlib
+import json
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
 
 import numpy as np
-import numpy.typing as npt
 from mpi4py import MPI
 
-from hpcframe.compilation import compile_once_a_node
-
-if TYPE_CHECKING:
-    from hpcframe.grid.cartesian import CartesianGrid
+from hpcframe.compilation import compile_once_a_node, keep, kept, source_of
+from hpcframe.grid.communicator import Communicator
+from hpcframe.simulation.summary import machine
+from hpcframe.stencils.threads import team, threads_wanted
 
 # Of each of three arrays. On a node they are together past its last-level cache, and a rank's own past its share of it,
 # on nodes of hundreds of cores too.
 ELEMENTS_A_NODE = 1 << 22
 LEAST_ELEMENTS_A_RANK = 1 << 20
-ROUNDS, SWEEPS = 3, 4
+SECONDS, SWEEPS = 0.2, 4  # of the whole measurement; of a round, of which the fastest counts
 BYTES_AN_ELEMENT = 3 * 8  # as STREAM counts: two read, one written
 
 
-def _triad(a: npt.NDArray, b: npt.NDArray, c: npt.NDArray) -> None:
+def measure(shared: Communicator) -> float:
+    """Bytes a second of the STREAM triad of all ranks, which run it at the same time. Collective.
+
+    Measured once for a kind of node, and ranks and threads on it, and then known from the cache folder. All ranks
+    measure where one node does not know. Before a run makes its fields, for it takes memory of its own.
+
+    Source: J. D. McCalpin, STREAM: sustainable memory bandwidth in high performance computers, 1991-2007.
+    """
+    elements = max(LEAST_ELEMENTS_A_RANK, ELEMENTS_A_NODE // shared.node.size)
+    leads = shared.node.rank == 0
+    name = _name(shared.node.size, elements) if leads else ""
+    rate = _remembered(name) if leads else 0.0
+    if shared.comm.allreduce(int(leads and not rate)):
+        rate = _probe(shared, elements)
+        if leads:
+            with suppress(OSError):  # the next run measures again; compiling has said already why nothing is kept
+                keep(name, json.dumps({"bytes_per_second": rate}).encode())
+    return float(shared.comm.allreduce(rate if leads else 0.0))
+
+
+def _name(ranks: int, elements: int) -> str:
+    here = machine()
+    kind = (here["cpu"], here["cores"], here["threads"], ranks, threads_wanted(), elements)
+    return f"bandwidth-{hashlib.sha256(repr(kind).encode()).hexdigest()[:32]}.json"
+
+
+def _remembered(name: str) -> float:
+    """What an earlier run measured, 0 where that is unknown."""
+    try:
+        return max(0.0, float(json.loads(kept(name) or b"{}").get("bytes_per_second", 0.0)))
+    except (ValueError, TypeError, AttributeError):  # not what was kept: measured again
+        return 0.0
+
+
+def _triad(a, b, c):  # type: ignore[no-untyped-def]  # compiled
     for i in range(a.shape[0]):
         a[i] = b[i] + 3.0 * c[i]
 
 
-def measure(grid: CartesianGrid) -> float:
-    """Bytes a second of the STREAM triad of all ranks, which run it at the same time. Collective.
+def _probe(shared: Communicator, elements: int) -> float:
+    """Bytes a second of this node's ranks. Collective.
 
-    The clock runs until the last rank is done, so that ranks that take turns on a core do not count twice.
-
-    Source: J. D. McCalpin, STREAM: sustainable memory bandwidth in high performance computers, 1991-2007.
+    The clock runs until the last rank of the node is done, so that ranks that take turns on a core do not count twice.
     """
-    triad = compile_once_a_node(
-        _triad, "void(float64[::1], float64[::1], float64[::1])", grid.shared.node, inspect.getsource(_triad)
-    )
-    elements = max(LEAST_ELEMENTS_A_RANK, ELEMENTS_A_NODE // grid.shared.node.size)
-    a, b, c = (np.full(elements, value) for value in (0.0, 1.0, 2.0))
-    best = np.inf
-    for _ in range(ROUNDS):
-        grid.comm.Barrier()
-        begin = time.perf_counter()
+    signature = "void(float64[::1], float64[::1], float64[::1])"
+    triad = compile_once_a_node(_triad, signature, shared.node, source_of(_triad))
+    threads = team(threads_wanted())
+    arrays = [[np.empty(elements // threads.count) for _ in range(3)] for _ in range(threads.count)]
+
+    def touch(member: int) -> None:  # the memory is near the thread that writes first
+        for array in arrays[member]:
+            array.fill(1.0)
+
+    def sweep(member: int) -> None:
         for _ in range(SWEEPS):
-            triad(a, b, c)
-        best = min(best, grid.comm.allreduce(time.perf_counter() - begin, MPI.MAX))
-    return float(grid.comm.allreduce(elements) * SWEEPS * BYTES_AN_ELEMENT / best)
+            triad(*arrays[member])
+
+    threads.run(touch)
+    best, spent = np.inf, 0.0
+    while spent < SECONDS:
+        shared.comm.Barrier()
+        begin = time.perf_counter()
+        threads.run(sweep)
+        seconds = time.perf_counter() - begin
+        best = min(best, shared.node.allreduce(seconds, MPI.MAX))
+        spent += shared.comm.allreduce(seconds, MPI.MAX)
+    moved = sum(array[0].size for array in arrays) * SWEEPS * BYTES_AN_ELEMENT
+    arrays.clear()  # the threads remember what they did last, and it the arrays
+    return float(shared.node.allreduce(moved) / best)

@@ -6,13 +6,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from hpcframe.errors import InputError, nearest
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.field import Field
+from hpcframe.lazy import h5py
 from hpcframe.simulation.expression import Expression
 from hpcframe.simulation.model import STATE_PREFIX, Model
 from hpcframe.simulation.schema import FileArray, InitialSection

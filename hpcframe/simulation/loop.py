@@ -14,6 +14,7 @@ from mpi4py import MPI
 from hpcframe.errors import HpcframeError, InputError
 from hpcframe.files import explained
 from hpcframe.grid.agreement import collectively
+from hpcframe.grid.communicator import connect
 from hpcframe.simulation.assembly import build_model
 from hpcframe.simulation.bandwidth import measure
 from hpcframe.simulation.checkpointing import Checkpointing
@@ -107,14 +108,14 @@ class Run:
     def _set_up(self, restart: str) -> None:
         """Collective."""
         configuration = self.configuration
+        self.watchdog.enter("measuring the memory")
+        self.bandwidth = measure(connect(self.comm))
         self.watchdog.enter("making the model")
         self.model = build_model(configuration, self.comm)
         self.grid = self.model.grid
         self.checkpointing = Checkpointing(configuration, self.model, self.directory, self.watchdog.progress)
         self.watchdog.enter("the initial values, or those of a checkpoint")
         self.steps = self._begin(restart)
-        self.watchdog.enter("measuring the memory")
-        self.bandwidth = measure(self.grid)
         self.step = self.first_step
         self.stopped_by = Reason.NONE
         self.not_kept = ""

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
+from hpcframe.lazy import ElementTree
 from hpcframe.simulation.schema import AXES
 
 if TYPE_CHECKING:

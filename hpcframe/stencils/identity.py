@@ -12,6 +12,8 @@ import numba
 import numpy as np
 from numba.extending import _Intrinsic
 
+from hpcframe.compilation import source_of
+
 STABLE = ("numpy", "math", "cmath", "numba")  # modules that change with their versions only
 BUILTIN_TYPES = (bool, int, float, complex, range)
 
@@ -67,7 +69,7 @@ def _describe(value: Any, known: dict[int, str]) -> str | None:
 def _describe_function(function: Any, known: dict[int, str], options: str) -> str | None:
     known[id(function)] = f"itself {function.__qualname__}"
     try:
-        source = inspect.getsource(function)
+        source = source_of(function)
     except OSError:
         return None
     closure = zip(function.__code__.co_freevars, (c.cell_contents for c in function.__closure__ or ()), strict=True)

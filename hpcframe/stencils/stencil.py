@@ -246,9 +246,17 @@ class Stencil(PointOperator):
         given = given_front()
         if given:
             return Search(grid.comm, "", [given])
-        kinds = tuple((field.dtype.str, field.components) for field in fields.values())
-        search = grid.planned(("search", self, kinds, len(levels)), lambda: self._new_search(fields, levels))
-        return None if search.front.depth == 1 and search.found else search
+        key = ("search", self, *((field.dtype.str, field.components) for field in fields.values()), len(levels))
+        search = grid.planned(key, lambda: self._new_search(fields, levels))
+        if search.found:
+            return None if search.front.depth == 1 else search
+
+        def forget_others() -> None:  # what was planned for other ways holds memory for messages
+            grid.release()
+            grid.planned(key, lambda: search)
+
+        search.when_found = forget_others
+        return search
 
     def _new_search(self, fields: Mapping[str, Field], levels: Levels) -> Search:
         evolving = [fields[name] for level in levels for name in level]
@@ -285,9 +293,9 @@ class Stencil(PointOperator):
         times = list(accumulate([dt] * front.depth, initial=grid.time))[1:]
         begin = perf_counter()
         plan.run(scalars, times)
+        grid.time = times[-1]
         if front == search.front:  # not the last steps, which are fewer
             search.record((perf_counter() - begin) / front.depth)
-        grid.time = times[-1]
 
     @property
     def source(self) -> str:

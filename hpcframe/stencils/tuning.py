@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -101,6 +101,7 @@ class Search:
 
     Attributes:
         found: whether that is over; `front` is the best one then.
+        when_found: called then. Collective.
     """
 
     current, under_way = True, False
@@ -116,6 +117,7 @@ class Search:
         self._comm = comm
         self._fronts = fronts = comm.bcast(list(fronts))  # nodes may differ in their caches
         self._about = dict(about or {})
+        self.when_found: Callable[[], None] = lambda: None
         self._seconds: dict[Front, list[float]] = {front: [] for front in fronts}
         self._file = f"{PREFIX}{_digest(name)}.json"
         known = comm.bcast(_remembered(self._file, fronts) if comm.rank == 0 else None)
@@ -138,6 +140,7 @@ class Search:
         self.found, self.front = True, min(self._fronts, key=lambda front: min(self._seconds[front]))
         if self._comm.rank == 0:
             self._remember()
+        self.when_found()
 
     def _remember(self) -> None:
         gain = min(self._seconds[NONE]) / min(self._seconds[self.front])
