@@ -24,7 +24,7 @@ from hpcframe.grid.decomposition import Axes, Block, cuts
 if TYPE_CHECKING:
     from hpcframe.grid.field import Field
 
-TURN = 1 << 23  # bytes of a rank's slab at once
+TURN = 1 << 22  # bytes of a rank's slab at once
 
 
 class Slab(NamedTuple):

@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from hpcframe.compilation import compile_once_a_node, source_of
+from hpcframe.compilation import OPTIONS, compile_once_a_node, source_of
 from hpcframe.grid.communicator import Communicator
 
 
@@ -34,34 +34,47 @@ def _move(typingctx: Any, target: Any, source: Any, word: Any) -> Any:
     return types.void(types.int64, types.int64, word), generate
 
 
-# A row of a copy's table: addresses to and from, counts of four axes, strides (bytes) of the first three to and from.
+# A row of a copy's table: addresses to and from, counts of four axes, strides (bytes) of the first three to and from,
+# bytes of a word.
 # A row of a mirror's: positions to and from, counts of four axes, strides of all to and from, the axis of layers, the
 # number of the first layer, counted from the wall.
 
 
-def _copy_words(word: Any) -> Callable[[npt.NDArray], None]:
+def _copy_of_words(word: Any) -> Callable[[npt.NDArray], None]:
     size = np.dtype(word).itemsize
     one = word(1)
 
-    def copy(table: npt.NDArray) -> None:
-        for row in range(table.shape[0]):
-            to, origin = table[row, 0], table[row, 1]
-            n0, n1, n2, n3 = table[row, 2], table[row, 3], table[row, 4], table[row, 5]
-            for a in range(n0):
-                for b in range(n1):
-                    target = to + a * table[row, 6] + b * table[row, 7]
-                    source = origin + a * table[row, 9] + b * table[row, 10]
-                    for _ in range(n2):
-                        # Rows of a thin face of the last axis are a few words: no loop with its set-up for those.
-                        _move(target, source, one)
-                        if n3 > 1:
-                            _move(target + size, source + size, one)
-                        for d in range(2, n3):
-                            _move(target + d * size, source + d * size, one)
-                        target += table[row, 8]
-                        source += table[row, 11]
+    def copy(row: npt.NDArray) -> None:
+        to, origin = row[0], row[1]
+        n0, n1, n2, n3 = row[2], row[3], row[4], row[5]
+        for a in range(n0):
+            for b in range(n1):
+                target = to + a * row[6] + b * row[7]
+                source = origin + a * row[9] + b * row[10]
+                for _ in range(n2):
+                    # Rows of a thin face of the last axis are a few words: no loop with its set-up for those.
+                    _move(target, source, one)
+                    if n3 > 1:
+                        _move(target + size, source + size, one)
+                    for d in range(2, n3):
+                        _move(target + d * size, source + d * size, one)
+                    target += row[8]
+                    source += row[11]
 
     return copy
+
+
+_copy_longs, _copy_shorts = (numba.njit(**OPTIONS)(_copy_of_words(word)) for word in (np.uint64, np.uint32))
+
+
+@numba.njit(**OPTIONS)
+def copy_all(table: npt.NDArray) -> None:
+    """What `Copies` compiles; also for compiled code that calls it."""
+    for row in table:
+        if row[12] == 8:
+            _copy_longs(row)
+        else:
+            _copy_shorts(row)
 
 
 def mirror(flat: npt.NDArray, table: npt.NDArray, signs: npt.NDArray, shifts: npt.NDArray, slopes: npt.NDArray) -> None:
@@ -93,31 +106,32 @@ def mirror(flat: npt.NDArray, table: npt.NDArray, signs: npt.NDArray, shifts: np
                             flat[np.uint64(to + d)] = sign * inside + constant if sign != 0 else constant
 
 
+COLUMNS = 13
+COPYING = "".join(map(source_of, (_move._defn, _copy_of_words, copy_all)))  # what compiled copies depend on
+
+
 class Copies:
     """A table of copies between arrays, done in one call.
 
-    The arrays must outlive it: the table holds their addresses.
+    The arrays must outlive it: `table` holds their addresses.
     """
 
     def __init__(self, pairs: Sequence[tuple[npt.NDArray, npt.NDArray]], shared: Communicator) -> None:
         """Collective. `pairs` are (to, from), of four axes, equal shapes, contiguous along the last."""
-        self._calls = []
-        for word in (np.uint64, np.uint32):
-            size = np.dtype(word).itemsize
-            rows = [_copy_row(to, origin, size) for to, origin in pairs if (to.itemsize % 8 == 0) == (size == 8)]
-            identity = f"{source_of(_move._defn)}{source_of(_copy_words)}{size}"
-            copy = compile_once_a_node(_copy_words(word), "void(int64[:, ::1])", shared.node, identity)
-            if rows:
-                self._calls.append((copy, np.array(rows, dtype=np.int64)))
+        rows = [_copy_row(to, origin, 8 if to.itemsize % 8 == 0 else 4) for to, origin in pairs]
+        self.table = np.array(rows, np.int64).reshape(len(rows), COLUMNS)
+        self._copy: Callable[..., None] | None = None
+        if shared.node.allreduce(len(rows)):  # else nobody has to load it
+            self._copy = compile_once_a_node(copy_all.py_func, "void(int64[:, ::1])", shared.node, COPYING)
 
     def __call__(self) -> None:
-        for copy, table in self._calls:
-            copy(table)
+        if self._copy and len(self.table):
+            self._copy(self.table)
 
 
 def _copy_row(to: npt.NDArray, origin: npt.NDArray, word: int) -> tuple[int, ...]:
     counts = (*to.shape[:3], to.shape[3] * to.itemsize // word)
-    return (to.ctypes.data, origin.ctypes.data, *counts, *to.strides[:3], *origin.strides[:3])
+    return (to.ctypes.data, origin.ctypes.data, *counts, *to.strides[:3], *origin.strides[:3], word)
 
 
 def compile_mirror(dtype: np.dtype, shared: Communicator) -> Callable[..., None]:

@@ -73,17 +73,17 @@ class HaloExchange:
             for turn in (0, 1):
                 packs[turn] += outgoing[rank].pairs(mailboxes.outgoing(rank, turn))
                 unpacks[turn] += [(to, at) for at, to in incoming[rank].pairs(mailboxes.incoming(rank, turn))]
-        self._requests, far = [], []
+        self._requests = []
+        far: list[list[Pair]] = [[], []]
         for rank in sorted({*self.neighbours} - {*mailboxes.neighbours}):
             arriving, leaving = incoming[rank].buffer(), outgoing[rank].buffer()
             self._requests += [grid.comm.Recv_init(arriving, rank), grid.comm.Send_init(leaving, rank)]
-            far += [(to, at) for at, to in incoming[rank].pairs(arriving)]
-            for turn in (0, 1):
-                packs[turn] += outgoing[rank].pairs(leaving)
+            far[0] += outgoing[rank].pairs(leaving)
+            far[1] += [(to, at) for at, to in incoming[rank].pairs(arriving)]
         copies = [(_region(f, to), _region(f, at)) for f, plan in plans.items() for to, at in plan.copies]
         self._packs = [Copies(pairs, grid.shared) for pairs in packs]
         self._unpacks = [Copies(pairs, grid.shared) for pairs in unpacks]
-        self._unpack = Copies(far, grid.shared)
+        self._pack, self._unpack = (Copies(pairs, grid.shared) for pairs in far)
         self._copy = Copies(copies, grid.shared)
         self._number = 0  # of the latest exchange
 
@@ -138,11 +138,9 @@ class HaloExchange:
     def _send(self) -> None:
         self._number += 1
         if self._mailboxes.neighbours:
-            self._mailboxes.wait_until_free(self._number, self.progress)
-        self._packs[self._number % 2]()
-        if self._mailboxes.neighbours:
-            self._mailboxes.send(self._number)
+            self._mailboxes.send(self._number, self._packs[self._number % 2], self.progress)
         if self._requests:
+            self._pack()
             MPI.Prequest.Startall(self._requests)
 
     def progress(self) -> None:
@@ -175,8 +173,7 @@ class HaloExchange:
 
     def _receive(self) -> None:
         if self._mailboxes.neighbours:
-            self._unpacks[self._number % 2]()
-            self._mailboxes.take(self._number)
+            self._mailboxes.receive(self._number, self._unpacks[self._number % 2])
         self._unpack()
 
     def _guarded(self, actions: Sequence[Action]) -> None:

@@ -6,17 +6,12 @@ that no lock is needed.
 
 from __future__ import annotations
 
-import inspect
-import sys
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
-
-from hpcframe.compilation import compile_once_a_node
-from hpcframe.grid.communicator import Communicator
 
 APART = 128  # bytes between two numbers: two cache lines, since processors fetch them in pairs
 PATIENCE = 2000  # looks before the core is offered to others, which there may be more of than cores
@@ -58,12 +53,15 @@ def offer_core(typing: Any) -> Any:
     return types.void(), emit
 
 
-def _set_all(addresses, value):  # type: ignore[no-untyped-def]  # compiled
+@njit(nogil=True)
+def set_all(addresses, value):  # type: ignore[no-untyped-def]  # compiled
+    """Set all numbers."""
     for address in addresses:
         store(address, value)
 
 
-def _all_reached(addresses, value, looks):  # type: ignore[no-untyped-def]  # compiled
+@njit(nogil=True)
+def all_reached(addresses, value, looks):  # type: ignore[no-untyped-def]  # compiled
     """Look at all numbers until they are at least `value`, so often at most; whether they are."""
     for address in addresses:
         while load(address) < value:
@@ -73,11 +71,3 @@ def _all_reached(addresses, value, looks):  # type: ignore[no-untyped-def]  # co
             if looks % PATIENCE == 0:
                 offer_core()
     return True
-
-
-def compile_flags(shared: Communicator) -> tuple[Callable[..., None], Callable[..., bool]]:
-    """set_all(addresses, value) and all_reached(addresses, value, looks). Collective over the node."""
-    identity = inspect.getsource(sys.modules[__name__])
-    set_all = compile_once_a_node(_set_all, "void(int64[::1], int64)", shared.node, identity + "set")
-    reached = compile_once_a_node(_all_reached, "boolean(int64[::1], int64, int64)", shared.node, identity + "reached")
-    return set_all, reached

@@ -99,14 +99,12 @@ class PointOperator:
         turns = _turns(fields, rotation)
         plans: list[Plan | None] = [None] * len(turns)
         while done < len(changing):
-            turn, left = done % len(turns), len(changing) - done
-            depth = min(search.front.depth, left // len(turns) * len(turns)) if search else 1
-            if depth > 1:
-                assert search
+            turn = done % len(turns)
+            depth = search.depth(len(changing) - done, len(turns)) if search else 1
+            if search and depth > 1:
                 ahead = [{**scalars, **new} for new in changing[done : done + depth]]
                 self._pass(turns[turn], levels, ahead, dt, search)
             else:
-                depth = 1
                 now = {**scalars, **changing[done]} if changing[done] else scalars
                 plan = plans[turn]
                 if plan is None or not plan.current:
@@ -212,13 +210,15 @@ class _LoopPlan(Plan):
         self._loop = compile_loop(source, point, self.form, fields, scalars, grid.shared, more=names)
         self._arrays = [fields[name].storage for name in point.fields]
         self._scalars = point.scalars
+        self._given, self._numbers = scalars, typed_scalars(self.form, scalars, point.scalars)
         table = functools.partial(region_table, point, self.form, fields, written.block)
         self._interior = [[table([box]) for box in share] for share in sweep.interior]
         self._borders = table(sweep.borders) if sweep.borders else None
 
     def run(self, scalars: Mapping[str, Scalar]) -> None:
-        numbers = typed_scalars(self.form, scalars, self._scalars)
-        loop, arrays = self._loop, self._arrays
+        if scalars is not self._given:  # in most steps it is what the step before was given
+            self._given, self._numbers = scalars, typed_scalars(self.form, scalars, self._scalars)
+        loop, arrays, numbers = self._loop, self._arrays, self._numbers
         self.sweep.run(lambda regions: loop(*arrays, *numbers, regions), self._interior, self._borders)
 
 

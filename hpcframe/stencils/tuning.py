@@ -127,6 +127,10 @@ class Search:
     def free(self) -> None:
         """Nothing is held but memory."""
 
+    def depth(self, left: int, levels: int) -> int:
+        """Steps to do at once where so many are left: whole turns of the levels, at least one step. Not collective."""
+        return max(1, min(self.front.depth, left // levels * levels))
+
     def record(self, seconds: float) -> None:
         """What a step took in the way that `front` says; choose the next way. Collective until it is found."""
         if self.found:
