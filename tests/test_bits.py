@@ -1,7 +1,7 @@
 """One answer: whole fields of the shipped models have the same bits however they are computed.
 
-Ranks, tiles, steps in one pass, threads and vectors are drawn; walls of every kind. The truth is one rank that does one
-step after another, on one thread, in the scalar loop.
+Ranks, tiles, steps in one pass, threads, vectors and how halos travel are drawn; walls of every kind. The truth is one
+rank that does one step after another, on one thread, in the scalar loop.
 """
 
 from itertools import product
@@ -16,6 +16,7 @@ from mpi4py import MPI
 from reference import whole
 
 import hpcframe as hf
+from hpcframe.grid import mailboxes
 from hpcframe.stencils import threads, tuning
 
 STEPS = 19  # prime: whatever is done at once, some steps are left
@@ -61,7 +62,16 @@ def cases(draw, size):
     periodic = tuple(draw(st.booleans()) for _ in range(ndim))
     walls = [draw(st.sampled_from(sorted(WALLS))) for _ in range(2 * ndim)]
     front = draw(st.integers(1, 16)), draw(st.integers(1, 9)), draw(st.integers(1, 20))
-    return name, layout, periodic, walls, front, draw(st.integers(1, 2)), draw(st.sampled_from("01"))
+    return (
+        name,
+        layout,
+        periodic,
+        walls,
+        front,
+        draw(st.integers(1, 2)),
+        draw(st.sampled_from("01")),
+        draw(st.sampled_from("01")),
+    )
 
 
 def final(comm, name, layout, periodic, walls):
@@ -86,10 +96,10 @@ def test_the_bits_are_those_of_one_rank_that_does_step_after_step(comm, monkeypa
     @given(cases(comm.size))
     @settings(max_examples=25)
     def check(case):
-        name, *rest, front, members, vectors = case
-        set_up(monkeypatch, fitting(name, *front), members, vectors)
+        name, *rest, front, members, vectors, shared = case
+        set_up(monkeypatch, fitting(name, *front), members, vectors, shared)
         found = final(comm, name, *rest)
-        set_up(monkeypatch, "0", 1, "0")
+        set_up(monkeypatch, "0", 1, "0", "0")
         truth = final(MPI.COMM_SELF, name, *rest)
         assert all(np.array_equal(one, other) for one, other in zip(found, truth, strict=True))
 
@@ -102,7 +112,8 @@ def fitting(name, depth, planes, rows):
     return f"{max(levels, min(depth, BLOCK // reach) // levels * levels)},{planes},{rows}"
 
 
-def set_up(monkeypatch, front, members, vectors):
+def set_up(monkeypatch, front, members, vectors, shared):
     monkeypatch.setenv(tuning.VARIABLE, front)
     monkeypatch.setenv(threads.VARIABLE, str(members))
     monkeypatch.setenv("HPCFRAME_VECTORS", vectors)
+    monkeypatch.setenv(mailboxes.VARIABLE, shared)

@@ -107,26 +107,32 @@ def mirror(flat: npt.NDArray, table: npt.NDArray, signs: npt.NDArray, shifts: np
 
 
 COLUMNS = 13
+Pair = tuple[npt.NDArray, npt.NDArray]  # to, from
 COPYING = "".join(map(source_of, (_move._defn, _copy_of_words, copy_all)))  # what compiled copies depend on
 
 
 class Copies:
     """A table of copies between arrays, done in one call.
 
-    The arrays must outlive it: `table` holds their addresses.
+    The arrays must outlive it: it holds their addresses.
     """
 
-    def __init__(self, pairs: Sequence[tuple[npt.NDArray, npt.NDArray]], shared: Communicator) -> None:
+    def __init__(self, pairs: Sequence[Pair], shared: Communicator) -> None:
         """Collective. `pairs` are (to, from), of four axes, equal shapes, contiguous along the last."""
-        rows = [_copy_row(to, origin, 8 if to.itemsize % 8 == 0 else 4) for to, origin in pairs]
-        self.table = np.array(rows, np.int64).reshape(len(rows), COLUMNS)
+        self._table = copy_table(pairs)
         self._copy: Callable[..., None] | None = None
-        if shared.node.allreduce(len(rows)):  # else nobody has to load it
+        if shared.node.allreduce(len(pairs)):  # else nobody has to load it
             self._copy = compile_once_a_node(copy_all.py_func, "void(int64[:, ::1])", shared.node, COPYING)
 
     def __call__(self) -> None:
-        if self._copy and len(self.table):
-            self._copy(self.table)
+        if self._copy and len(self._table):
+            self._copy(self._table)
+
+
+def copy_table(pairs: Sequence[Pair]) -> npt.NDArray[np.int64]:
+    """What `copy_all` takes, for pairs as `Copies` has them. The arrays must outlive it. Not collective."""
+    rows = [_copy_row(to, origin, 8 if to.itemsize % 8 == 0 else 4) for to, origin in pairs]
+    return np.array(rows, np.int64).reshape(len(rows), COLUMNS)
 
 
 def _copy_row(to: npt.NDArray, origin: npt.NDArray, word: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from mpi4py import MPI
 
 from hpcframe.errors import HpcframeError
 from hpcframe.grid.agreement import collectively
-from hpcframe.grid.copying import Copies, compile_mirror
+from hpcframe.grid.copying import Copies, Pair, compile_mirror, copy_table
 from hpcframe.grid.decomposition import Axes, Block
 from hpcframe.grid.halo import Direction, Reads, Transfers, halo_of, plan_transfers, widths
 from hpcframe.grid.mailboxes import Mailboxes
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from hpcframe.grid.cartesian import CartesianGrid
     from hpcframe.grid.field import Field
 
-Pair = tuple[npt.NDArray, npt.NDArray]
 Action = Callable[[], None]
 
 
@@ -81,8 +80,8 @@ class HaloExchange:
             far[0] += outgoing[rank].pairs(leaving)
             far[1] += [(to, at) for at, to in incoming[rank].pairs(arriving)]
         copies = [(_region(f, to), _region(f, at)) for f, plan in plans.items() for to, at in plan.copies]
-        self._packs = [Copies(pairs, grid.shared) for pairs in packs]
-        self._unpacks = [Copies(pairs, grid.shared) for pairs in unpacks]
+        self._packs = [copy_table(pairs) for pairs in packs]
+        self._unpacks = [copy_table(pairs) for pairs in unpacks]
         self._pack, self._unpack = (Copies(pairs, grid.shared) for pairs in far)
         self._copy = Copies(copies, grid.shared)
         self._number = 0  # of the latest exchange

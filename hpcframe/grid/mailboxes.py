@@ -25,7 +25,7 @@ from mpi4py import MPI
 from hpcframe.compilation import compile_once_a_node, source_of
 from hpcframe.grid import flags
 from hpcframe.grid.communicator import Communicator
-from hpcframe.grid.copying import COLUMNS, COPYING, Copies, copy_all
+from hpcframe.grid.copying import COLUMNS, COPYING, copy_all
 from hpcframe.grid.flags import APART, all_reached, set_all
 
 VARIABLE = "HPCFRAME_SHARED_HALOS"  # 0: messages of MPI between ranks of a node, too
@@ -37,6 +37,7 @@ NOBODY = np.zeros(0, np.int64)  # to tell
 SIGNATURE = "boolean(int64[::1], int64, int64, int64[:, ::1], int64[::1], int64)"
 
 Bytes = npt.NDArray[np.uint8]
+Table = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,14 @@ class Mailboxes:
         """The buffer of messages from a neighbour."""
         return _buffer(self._theirs[rank], self._places[rank].buffers[self._me], turn)
 
-    def send(self, number: int, copies: Copies, meanwhile: Callable[[], None]) -> None:
-        """Pack a message, when the one before the last was taken. Messages are numbered from 1."""
-        while not self._transfer(self._free, number - 2, LOOKS, copies.table, self._sent, number):
+    def send(self, number: int, copies: Table, meanwhile: Callable[[], None]) -> None:
+        """Pack a message, when the one before the last was taken. Messages are numbered from 1.
+
+        Args:
+            copies: into the buffers of its turn, as `copy_table` makes them.
+            meanwhile: called now and then while waiting.
+        """
+        while not self._transfer(self._free, number - 2, LOOKS, copies, self._sent, number):
             meanwhile()
 
     def wait(self, number: int, meanwhile: Callable[[], None]) -> None:
@@ -126,9 +132,9 @@ class Mailboxes:
         while not self._transfer(self._arrived, number, LOOKS, NOTHING, NOBODY, number):
             meanwhile()
 
-    def receive(self, number: int, copies: Copies) -> None:
+    def receive(self, number: int, copies: Table) -> None:
         """Unpack a message that is there."""
-        self._transfer(self._arrived, number, LOOKS, copies.table, self._taken, number)
+        self._transfer(self._arrived, number, LOOKS, copies, self._taken, number)
 
 
 def _transfer(after, reached, looks, table, then, number):  # type: ignore[no-untyped-def]  # compiled
