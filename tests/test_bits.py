@@ -17,9 +17,14 @@ from reference import whole
 
 import hpcframe as hf
 from hpcframe.grid import mailboxes
-from hpcframe.stencils import threads, tuning
+from hpcframe.stencils import regions, threads, tuning
 
 STEPS = 19  # prime: whatever is done at once, some steps are left
+
+
+@hf.stencil
+def leapfrog_of_two(new, u, old, k, dt):
+    new[0, 0] = old[0, 1] + k * dt * (u[1, 0] - u[0, -1]) - 0.1 * old[-1, 0]
 
 
 def wiggle(side):
@@ -42,11 +47,12 @@ MODELS = {
     "heat, 3 axes": (heat.step_3d, 3, 1, 2, 0, (0.1, 0.2, 0.15, 0.1)),
     "wave, 4th order": (wave.step_of(4, 2, False), 2, 1, 3, 1, (3, 5, *SPACING[:2], 0.0)),
     "wave, 2nd order with a source": (wave.step_of(2, 3, True), 3, 1, 3, 1, (3, 5, 7, *SPACING, 0.3)),
+    "older neighbours": (leapfrog_of_two, 2, 1, 3, 0, (0.1,)),
     "Gray-Scott": (gray_scott.step_3d, 3, 2, 2, 0, (0.2, 0.1, 0.04, 0.06, *SPACING)),
 }
 
 
-BLOCK = 12  # points along each axis, and a few more along some: room for halos of 12 layers
+BLOCK = 16  # points along each axis, and a few more along some: room for halos of 16 layers
 
 
 def layouts(size, ndim):
@@ -113,6 +119,8 @@ def fitting(name, depth, planes, rows):
 
 
 def set_up(monkeypatch, front, members, vectors, shared):
+    monkeypatch.setattr(regions, "LEAST_OF_THREAD", 1)
+    monkeypatch.setattr(regions, "LEAST_OF_PIECE", 100)
     monkeypatch.setenv(tuning.VARIABLE, front)
     monkeypatch.setenv(threads.VARIABLE, str(members))
     monkeypatch.setenv("HPCFRAME_VECTORS", vectors)

@@ -13,6 +13,7 @@ from hpcframe.stencils.caches import UNKNOWN, bytes_of_front, cache_of_a_core
         ([("Data", "32K", "0"), ("Unified", "512K", "0"), ("Unified", "32768K", "0-7")], 4 * 2**20),
         ([("Unified", "2M", "0"), ("Unified", "36M", "0-17,36-53")], 2 * 2**20),  # the share of the common one is less
         ([("Instruction", "64K", "0"), ("Data", "64K", "0")], 2**16),
+        ([("Data", "48K", "0,48"), ("Unified", "2M", "0,48"), ("Unified", "32M", "0-15,48-63")], 2 * 2**20),
         ([], UNKNOWN),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
@@ -92,6 +93,7 @@ class CartesianGrid:
         self.time_blocking = True
         self.seconds = {"compute": 0.0, "pack": 0.0, "wait": 0.0, "reduce": 0.0}
         self._plans: dict[Any, Plan] = {}
+        self._settings: dict[str, str | None] = {}
 
     def _set_geometry(
         self,
@@ -159,6 +161,12 @@ class CartesianGrid:
             shape[axis] = -1
             arrays.append((self.origin[axis] + (index + half) * self.spacing[axis]).reshape(shape))
         return tuple(arrays)
+
+    def setting(self, name: str) -> str | None:
+        """An environment variable as rank 0 has it when it is first asked for: the same on every rank. Collective."""
+        if name not in self._settings:
+            self._settings[name] = self.comm.bcast(os.environ.get(name))
+        return self._settings[name]
 
     def release(self) -> None:
         """Forget all plans, and so let go of the memory of fields that are no longer in use. Collective.

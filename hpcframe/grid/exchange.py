@@ -125,6 +125,8 @@ class HaloExchange:
         """Send, and fill what needs no message. Collective. Raises HpcframeError if started already."""
         if self._under_way:
             raise HpcframeError(f"{self} was started twice: call finish() before it is started again")
+        if not self.current:
+            raise HpcframeError(f"{self}: a halo grew or a boundary changed since it was planned; plan it again")
         self._under_way = True
         begin = perf_counter()
         self._sent = [field.sent() for field in self.fields]
@@ -146,6 +148,8 @@ class HaloExchange:
         """Let MPI go on with the messages, while there is something else to do. Not collective."""
         if self._requests:
             MPI.Prequest.Testall(self._requests)
+        else:  # there may be others, of the user's own
+            self._comm.Iprobe()
 
     def finish(self) -> None:
         """Wait for the messages and fill the rest. Collective. Raises HpcframeError if it was not started."""

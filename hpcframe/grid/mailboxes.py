@@ -11,10 +11,12 @@ of MPI. Measured, one face of 128 x 128 float64: 4 us straight, 54 us by message
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import mmap
 import os
 import secrets
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -29,12 +31,18 @@ from hpcframe.grid.copying import COLUMNS, COPYING, copy_all
 from hpcframe.grid.flags import APART, all_reached, set_all
 
 VARIABLE = "HPCFRAME_SHARED_HALOS"  # 0: messages of MPI between ranks of a node, too
-LOOKS = 200_000  # before MPI gets the chance to go on with other messages, and Python to handle a signal
+LOOKS = 20_000  # before MPI gets the chance to go on with other messages, and Python to handle a signal
 TOKEN = 16  # bytes that prove that what was opened is what was meant
 HEADER = APART  # bytes before the numbers
 NOTHING = np.zeros((0, COLUMNS), np.int64)  # to copy
 NOBODY = np.zeros(0, np.int64)  # to tell
 SIGNATURE = "boolean(int64[::1], int64, int64, int64[:, ::1], int64[::1], int64)"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+FAILED = ctypes.c_void_p(-1).value  # what mmap returns then
 
 Bytes = npt.NDArray[np.uint8]
 Table = npt.NDArray[np.int64]
@@ -169,7 +177,7 @@ def _make(place: _Place) -> tuple[Bytes | None, int]:
         return None, -1
     try:
         os.posix_fallocate(file, 0, end)  # memory that is not there is noticed here, not by a signal later
-        memory = np.frombuffer(mmap.mmap(file, end), np.uint8)
+        memory = _map(file, end)
     except OSError:
         os.close(file)
         return None, -1
@@ -188,10 +196,24 @@ def _open(place: _Place) -> Bytes | None:
         return None
     try:
         with open(place.path, "rb+") as file:
-            memory = np.frombuffer(mmap.mmap(file.fileno(), 0), np.uint8)
-    except (OSError, ValueError):
+            memory = _map(file.fileno(), os.fstat(file.fileno()).st_size)
+    except OSError:
         return None
     return memory if memory[:TOKEN].tobytes() == place.token else None
+
+
+def _map(file: int, size: int) -> Bytes:
+    """The memory of a file. Python's own mmap would keep the file open, and there may be thousands of mailboxes.
+
+    Raises:
+        OSError: it cannot be mapped.
+    """
+    address = _libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, file, 0)
+    if address == FAILED:
+        raise OSError(ctypes.get_errno(), "mmap")
+    memory = (ctypes.c_uint8 * size).from_address(address)
+    weakref.finalize(memory, _libc.munmap, address, size).atexit = False
+    return np.ctypeslib.as_array(memory)
 
 
 def _addresses(memory: Bytes | None) -> int:

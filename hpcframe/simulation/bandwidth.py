@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from contextlib import suppress
 
@@ -13,7 +14,7 @@ from mpi4py import MPI
 from hpcframe.compilation import compile_once_a_node, keep, kept, source_of
 from hpcframe.grid.communicator import Communicator
 from hpcframe.simulation.summary import machine
-from hpcframe.stencils.threads import team, threads_wanted
+from hpcframe.stencils.threads import VARIABLE, team, threads_wanted
 
 # Of each of three arrays. On a node they are together past its last-level cache, and a rank's own past its share of it,
 # on nodes of hundreds of cores too.
@@ -32,20 +33,21 @@ def measure(shared: Communicator) -> float:
     Source: J. D. McCalpin, STREAM: sustainable memory bandwidth in high performance computers, 1991-2007.
     """
     elements = max(LEAST_ELEMENTS_A_RANK, ELEMENTS_A_NODE // shared.node.size)
+    threads = threads_wanted(shared.comm.bcast(os.environ.get(VARIABLE)))
     leads = shared.node.rank == 0
-    name = _name(shared.node.size, elements) if leads else ""
+    name = _name(shared.node.size, threads, elements) if leads else ""
     rate = _remembered(name) if leads else 0.0
     if shared.comm.allreduce(int(leads and not rate)):
-        rate = _probe(shared, elements)
+        rate = _probe(shared, elements, threads)
         if leads:
             with suppress(OSError):  # the next run measures again; compiling has said already why nothing is kept
                 keep(name, json.dumps({"bytes_per_second": rate}).encode())
     return float(shared.comm.allreduce(rate if leads else 0.0))
 
 
-def _name(ranks: int, elements: int) -> str:
+def _name(ranks: int, threads: int, elements: int) -> str:
     here = machine()
-    kind = (here["cpu"], here["cores"], here["threads"], ranks, threads_wanted(), elements)
+    kind = (here["cpu"], here["cores"], here["threads"], ranks, threads, elements)
     return f"bandwidth-{hashlib.sha256(repr(kind).encode()).hexdigest()[:32]}.json"
 
 
@@ -62,15 +64,14 @@ def _triad(a, b, c):  # type: ignore[no-untyped-def]  # compiled
         a[i] = b[i] + 3.0 * c[i]
 
 
-def _probe(shared: Communicator, elements: int) -> float:
+def _probe(shared: Communicator, elements: int, threads: int) -> float:
     """Bytes a second of this node's ranks. Collective.
 
     The clock runs until the last rank of the node is done, so that ranks that take turns on a core do not count twice.
     """
     signature = "void(float64[::1], float64[::1], float64[::1])"
     triad = compile_once_a_node(_triad, signature, shared.node, source_of(_triad))
-    threads = team(threads_wanted())
-    arrays = [[np.empty(elements // threads.count) for _ in range(3)] for _ in range(threads.count)]
+    arrays = [[np.empty(elements // threads) for _ in range(3)] for _ in range(threads)]
 
     def touch(member: int) -> None:  # the memory is near the thread that writes first
         for array in arrays[member]:
@@ -80,15 +81,14 @@ def _probe(shared: Communicator, elements: int) -> float:
         for _ in range(SWEEPS):
             triad(*arrays[member])
 
-    threads.run(touch)
+    team().run(touch, threads)
     best, spent = np.inf, 0.0
     while spent < SECONDS:
         shared.comm.Barrier()
         begin = time.perf_counter()
-        threads.run(sweep)
+        team().run(sweep, threads)
         seconds = time.perf_counter() - begin
         best = min(best, shared.node.allreduce(seconds, MPI.MAX))
         spent += shared.comm.allreduce(seconds, MPI.MAX)
     moved = sum(array[0].size for array in arrays) * SWEEPS * BYTES_AN_ELEMENT
-    arrays.clear()  # the threads remember what they did last, and it the arrays
     return float(shared.node.allreduce(moved) / best)

@@ -17,7 +17,7 @@ from hpcframe.grid.exchange import HaloExchange
 from hpcframe.grid.field import Field
 from hpcframe.grid.halo import Reads, widths
 from hpcframe.stencils.regions import Box, shares, split
-from hpcframe.stencils.threads import team, threads_wanted
+from hpcframe.stencils.threads import VARIABLE, team, threads_wanted
 
 if TYPE_CHECKING:
     from hpcframe.grid.cartesian import CartesianGrid
@@ -174,7 +174,10 @@ class HaloReads:
 
     def _exposed_anywhere(self, fields: Sequence[Field]) -> bool:
         """Nothing that all ranks know of has changed; but a view on some rank may have been written through."""
-        return bool(self._grid.comm.allreduce(any(field.exposed() for field in fields)))
+        begin = perf_counter()
+        exposed = bool(self._grid.comm.allreduce(any(field.exposed() for field in fields)))
+        self._grid.seconds["wait"] += perf_counter() - begin
+        return exposed
 
 
 class Sweep:
@@ -193,7 +196,7 @@ class Sweep:
         self._seconds = grid.seconds
         self.written = tuple(fields[name] for name in call.writes)
         interior, borders = split(self.written[0].local.points, margins(grid, reads))
-        self.interior: list[list[Box]] = shares(interior, threads_wanted(), bool(borders))
+        self.interior: list[list[Box]] = shares(interior, threads_wanted(grid.setting(VARIABLE)), bool(borders))
         self.borders: list[Box] = borders
         self.planned_for(fields)
 
@@ -220,15 +223,18 @@ class Sweep:
         for field in self.written:
             field.written()
         begin = perf_counter()
-        if len(interior) == 1:
-            _compute_share(compute, interior[0], exchange)
-        else:
-            team(len(interior)).run(
-                lambda member: _compute_share(compute, interior[member], None if member else exchange)
-            )
-        self._seconds["compute"] += perf_counter() - begin
-        if exchange:
-            exchange.finish()
+        try:
+            if len(interior) == 1:
+                _compute_share(compute, interior[0], exchange)
+            else:
+                team().run(
+                    lambda member: _compute_share(compute, interior[member], None if member else exchange),
+                    len(interior),
+                )
+        finally:  # an error here is no reason for neighbours to wait
+            self._seconds["compute"] += perf_counter() - begin
+            if exchange:
+                exchange.finish()
         if borders is not None:
             begin = perf_counter()
             compute(borders)

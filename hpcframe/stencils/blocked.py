@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import pairwise, product
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from hpcframe.stencils.identity import identity_of
 from hpcframe.stencils.loops import executed, form_of, loop_of, region_table, typed_scalars
 from hpcframe.stencils.pipeline import ALL, SPACING, publish, wait_for
 from hpcframe.stencils.point import PointFunction
-from hpcframe.stencils.threads import team, threads_wanted
+from hpcframe.stencils.threads import VARIABLE, team, threads_wanted
 from hpcframe.stencils.wavefront import Wavefront
 
 if TYPE_CHECKING:
@@ -36,19 +36,37 @@ def can_block(point: PointFunction, fields: Mapping[str, Field], levels: Levels)
     """Whether several steps can be done at once: the same on every rank. Not collective.
 
     Not with walls that a function of the user's fills, staggered fields that evolve, complex numbers, or global indices
-    along a periodic axis, which are others beyond the block.
+    along a periodic axis, which are others beyond the block. Nor where walls depend on time and the neighbours of a
+    point are read in an older level, too: before each step its walls are those of the present.
     """
     evolving = [fields[name] for level in levels for name in level]
     grid = evolving[0].grid
     return (
         all(field.boundary.standard for field in evolving)
         and all(field.boundary.steady for field in fields.values() if field not in evolving)
+        and (all(field.boundary.steady for field in evolving) or not _reads_older_neighbours(point, levels))
         and all(not field.staggered for field in evolving)
         and all(field.dtype.kind == "f" for field in fields.values())
         and not any(grid.periodic[axis] for axis in point.axes)
         and len({field.addressing() for field in evolving}) == 1
         and not any(field.frozen for field in evolving)
     )
+
+
+def _later_too(reads: Mapping[Field, Reads], fields: Mapping[str, Field], levels: Levels) -> dict[Field, Reads]:
+    """What is read of each field before it is written to: a level becomes the next older one after each step."""
+    together = dict(reads)
+    for column in zip(*levels, strict=True):
+        held = [fields[name] for name in column]
+        for newer, older in reversed(list(pairwise(held[1:]))):
+            together[newer] = together.get(newer, frozenset()) | together.get(older, frozenset())
+    return together
+
+
+def _reads_older_neighbours(point: PointFunction, levels: Levels) -> bool:
+    ndim = min(point.index_length.values())
+    older = [name for level in levels[2:] for name in level]
+    return any(any(where[-ndim:]) for name in older for where in point.reads.get(name, ()))
 
 
 class BlockedPlan:
@@ -83,7 +101,7 @@ class BlockedPlan:
         reads = reach(point.reads, fields, ())
         evolving = {fields[name] for level in levels for name in level}
         self._reach = halo_of({o for field in evolving for o in reads.get(field, ())}, self.grid.ndim)
-        deep = self._deep_reads(reads)
+        deep = self._deep_reads(_later_too(reads, fields, levels))
         halo = halo_of({offset for offsets in deep.values() for offset in offsets}, self.grid.ndim)
         for field in fields.values():  # one address for all
             field.widen(halo)
@@ -93,7 +111,7 @@ class BlockedPlan:
         self.form = form_of(point, fields, self.grid.ndim)
         front = Wavefront(written.local.points, self._beyond(), self._reach, self.depth, planes, rows)
         self._plan_tables(front, written, reads, [fields[name] for name in levels[0]], levels)
-        self._members = min(threads_wanted(), len(self._bands) - 1)
+        self._members = min(threads_wanted(self.grid.setting(VARIABLE)), len(self._bands) - 1)
         self._run = self._compile(scalars, levels)
 
     # -- planning -----------------------------------------------------------------------------------------------
@@ -229,4 +247,4 @@ class BlockedPlan:
         if self._members == 1:
             work(0)
         else:
-            team(self._members).run(work)
+            team().run(work, self._members)

@@ -14,12 +14,13 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20}
 @functools.cache
 def cache_of_a_core(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
     """Bytes of the largest cache that a core has for itself, or as its share of a common one. Not collective."""
-    shares = [UNKNOWN]
+    caches = []
     for folder in root.glob("index*"):
         size = re.fullmatch(r"(\d+)([KM]?)", _text(folder / "size"))
         if size and _text(folder / "type") in ("Data", "Unified"):
-            shares.append(int(size[1]) * UNITS[size[2]] // _processors(_text(folder / "shared_cpu_list")))
-    return max(shares[1:] or shares)
+            caches.append((int(size[1]) * UNITS[size[2]], _processors(_text(folder / "shared_cpu_list"))))
+    of_core = min((processors for _, processors in caches), default=1)  # hardware threads, which share all of them
+    return max((size * of_core // processors for size, processors in caches), default=UNKNOWN)
 
 
 def _processors(text: str) -> int:

@@ -17,6 +17,9 @@ from mpi4py import MPI
 Integers = npt.NDArray[np.int64]
 
 
+_under_way: set[Combination] = set()
+
+
 class Combination:
     """The totals of some partial results over all ranks: on their way from the start."""
 
@@ -42,12 +45,14 @@ class Combination:
                 comm.Allreduce(MPI.IN_PLACE, row, _operation())
             else:
                 self._request = comm.Iallreduce(MPI.IN_PLACE, row, _operation())
+                _under_way.add(self)  # MPI writes to the message, whether or not anybody still wants it
 
     def totals(self) -> list[tuple[Integers, Integers]]:
         """For each term, as `partials`. Collective: waits."""
         if self._request:
             self._request.Wait()
             self._request = None
+            _under_way.discard(self)
         added, pairs = self._message[1:], self._message[1 + int(self._message[0]) :]
         sums = np.split(added[: int(self._message[0])], np.cumsum([len(one) for one, _ in self._partials])[:-1])
         greatest = np.split(pairs, np.cumsum([len(two) for _, two in self._partials])[:-1])

@@ -150,8 +150,8 @@ def kernel(*, writes: Sequence[str] | str, reads: Mapping[str, int | Sequence[in
     For what a point function cannot say. The function takes arrays (components first), scalars, and at last `lower`
     and `upper`, tuples that bound the points to compute; it must compute each of them once, in any order, from what
     lies within the declared halo. All arrays have the same halo, the widest that is declared. It is compiled by
-    numba and called like a stencil; parts of a block may be computed in separate calls. Scalars are of double
-    precision, beside arrays of single precision too.
+    numba and called like a stencil; parts of a block may be computed in separate calls, by several threads at a time.
+    Scalars are of double precision, beside arrays of single precision too.
 
     Args:
         writes: names of the fields written to.

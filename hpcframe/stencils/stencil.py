@@ -12,7 +12,7 @@ from hpcframe.errors import InputError
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.field import Field
 from hpcframe.grid.halo import halo_of
-from hpcframe.stencils import generate, vector
+from hpcframe.stencils import generate, tuning, vector
 from hpcframe.stencils.analysis import analyse
 from hpcframe.stencils.binding import Call, Scalar, Sweep, reach
 from hpcframe.stencils.blocked import BlockedPlan, can_block
@@ -20,7 +20,7 @@ from hpcframe.stencils.driver import Levels
 from hpcframe.stencils.loops import compile_loop, default_form, form_of, loop_of, region_table, typed_scalars
 from hpcframe.stencils.point import PointFunction
 from hpcframe.stencils.positions import Form
-from hpcframe.stencils.threads import threads_wanted
+from hpcframe.stencils.threads import VARIABLE, threads_wanted
 from hpcframe.stencils.tuning import Search, candidates, given_front
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class Stencil(PointOperator):
         grid = next(iter(fields.values())).grid
         if not grid.time_blocking or not can_block(self.point, fields, levels):
             return None
-        given = given_front()
+        given = given_front(grid.setting(tuning.VARIABLE))
         if given:
             return Search(grid.comm, "", [given])
         key = ("search", self, *((field.dtype.str, field.components) for field in fields.values()), len(levels))
@@ -260,7 +260,8 @@ class Stencil(PointOperator):
 
     def _new_search(self, fields: Mapping[str, Field], levels: Levels) -> Search:
         evolving = [fields[name] for level in levels for name in level]
-        grid, threads = evolving[0].grid, threads_wanted()
+        grid = evolving[0].grid
+        threads = threads_wanted(grid.setting(VARIABLE))
         reads = reach(self.point.reads, fields, ())
         width = max(max(halo_of(reads.get(field, ()), grid.ndim)) for field in evolving)
         text = generate.stencil_source(self.point, default_form(self.point))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
-from threading import Lock, Semaphore, Thread
+from collections.abc import Callable, Sequence
+from threading import Event, Lock, Thread
 
 from hpcframe.errors import InputError
 
@@ -18,69 +18,93 @@ VARIABLE = "NUMBA_NUM_THREADS"
 Work = Callable[[int], None]
 
 
-def threads_wanted() -> int:
-    """Threads a rank, one unless the user says more. Not collective. Raises InputError where it is no number."""
-    text = os.environ.get(VARIABLE, "1")
-    if not text.isdigit() or int(text) < 1:
+def threads_wanted(text: str | None) -> int:
+    """Threads a rank, from the text of `VARIABLE`; one where there is none. Not collective.
+
+    Raises:
+        InputError: it is no such number.
+    """
+    if not text:
+        return 1
+    if not text.isdecimal() or int(text) < 1:
         raise InputError(f"{VARIABLE}={text}: expected how many threads each rank computes on, at least 1")
     return int(text)
 
 
 @functools.cache
-def team(count: int) -> Threads:
-    """The threads of this process, `count` with the one that calls."""
-    return Threads(count)
+def team() -> Threads:
+    """The threads of this process."""
+    return Threads()
+
+
+os.register_at_fork(after_in_child=team.cache_clear)  # a child has none of its parent's threads
 
 
 class Threads:
-    """Threads that each do a part of some work.
+    """Threads that each do a part of some work. They are started when they are needed for the first time."""
 
-    Attributes:
-        count: of threads, that of the caller included.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._work: Work = print
+    def __init__(self) -> None:
         self._one_at_a_time = Lock()
-        self._begin = [Semaphore(0) for _ in range(count - 1)]
-        self._end = Semaphore(0)
+        self._work: Work | None = None
+        self._number = 0  # of the latest work
+        self._begin: list[Event] = []  # for each thread but the caller's
+        self._end: list[Event] = []
         self._errors: list[BaseException] = []
-        cores = _own_cores(count)
-        for member in range(1, count):
-            arguments = (member, cores[member] if cores else None)
-            Thread(target=self._serve, args=arguments, daemon=True, name=f"hpcframe-{member}").start()
 
-    def _serve(self, member: int, core: int | None) -> None:
-        if core is not None:
-            os.sched_setaffinity(0, {core})  # of this thread
-        while True:
-            self._begin[member - 1].acquire()
-            self._do(member)
-            self._end.release()
-
-    def _do(self, member: int) -> None:
-        try:
-            self._work(member)
-        except BaseException as error:  # raised by run(), in the thread that asked
-            self._errors.append(error)
-
-    def run(self, work: Work) -> None:
-        """Call work(0), ..., work(count - 1), each in a thread of its own. Not collective.
+    def run(self, work: Work, count: int) -> None:
+        """Call work(0), ..., work(count - 1), each in a thread of its own, the first in this one. Not collective.
 
         Raises:
-            The first error of any of them, when all are done.
+            The first error of any of them, or an interruption, when all are done.
         """
         with self._one_at_a_time:
-            self._work = work
-            for begin in self._begin:
-                begin.release()
-            self._do(0)
-            for _ in self._begin:
-                self._end.acquire()
+            self._start(count - 1)
+            self._work, self._number = work, self._number + 1
+            for end in self._end:
+                end.clear()
+            self._insist(Event.set, self._begin[: count - 1])
+            self._do(work, 0)
+            self._insist(Event.wait, self._end[: count - 1])
+            self._work = None
             errors, self._errors = self._errors, []
         if errors:
             raise errors[0]
+
+    def _insist(self, action: Callable[[Event], object], events: Sequence[Event]) -> None:
+        """Do what may be done twice, until it is done: Ctrl-C must not leave a thread that writes to fields."""
+        while True:
+            try:
+                for event in events:
+                    action(event)
+                return
+            except BaseException as error:  # raised by run(), once all are done
+                self._errors.append(error)
+
+    def _start(self, others: int) -> None:
+        cores = _own_cores(others + 1)
+        while len(self._begin) < others:
+            self._begin.append(Event())
+            self._end.append(Event())
+            member = len(self._begin)
+            arguments = (member, self._number, cores[member] if cores else None)
+            Thread(target=self._serve, args=arguments, daemon=True, name=f"hpcframe-{member}").start()
+
+    def _serve(self, member: int, done: int, core: int | None) -> None:
+        if core is not None:
+            os.sched_setaffinity(0, {core})  # of this thread
+        while True:
+            self._begin[member - 1].wait()
+            self._begin[member - 1].clear()
+            if self._number > done and self._work:  # else told twice
+                done = self._number
+                self._do(self._work, member)
+                self._end[member - 1].set()
+
+    def _do(self, work: Work, member: int) -> None:
+        try:
+            work(member)
+        except BaseException as error:  # raised by run(), in the thread that asked
+            self._errors.append(error)
 
 
 def _own_cores(count: int) -> list[int]:

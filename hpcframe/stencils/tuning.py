@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -42,7 +41,7 @@ class Front(NamedTuple):
 
 
 NONE = Front(1, 0, 0)
-# By axes of the grid. The deepest early, so that halos grow once.
+# By axes of the grid.
 FRONTS = {
     2: (Front(8, 8, 1), Front(32, 8, 1), Front(16, 16, 1), Front(16, 32, 1), Front(8, 32, 1), Front(4, 8, 1)),
     3: (Front(8, 2, 64), Front(16, 2, 128), Front(16, 2, 64), Front(8, 4, 128), Front(8, 2, 32), Front(4, 2, 64)),
@@ -53,15 +52,14 @@ LEAST_OF_BAND = 16
 LONGEST = 32  # steps
 
 
-def given_front() -> Front | None:
-    """What the user says. Not collective. Raises InputError where it is not understood."""
-    text = os.environ.get(VARIABLE, "")
+def given_front(text: str | None) -> Front | None:
+    """What the user says in `VARIABLE`. Not collective. Raises InputError where it is not understood."""
     if not text:
         return None
     if text == "0":
         return NONE
     numbers = text.split(",")
-    if len(numbers) != 3 or not all(number.isdigit() and int(number) for number in numbers):
+    if len(numbers) != 3 or not all(number.isdecimal() and int(number) for number in numbers):
         raise InputError(f"{VARIABLE}={text}: expected depth,planes,rows, three numbers of at least 1, or 0")
     return Front(*map(int, numbers))
 
@@ -83,7 +81,7 @@ def candidates(evolving: Sequence[Field], levels: int, reach: int, threads: int 
     widest = smallest[grid.ndim - 2] // (BANDS_A_THREAD * threads if threads > 1 else 1)
     thin = [_thin(front, grid.ndim, max(LEAST_OF_BAND, widest)) for front in FRONTS[grid.ndim]]
     fronts = {front._replace(depth=min(front.depth, deepest) // levels * levels) for front in thin}
-    room, of_all = cache_of_a_core(), size * len(evolving)
+    room, of_all = cache_of_a_core(), size * sum(math.prod(field.components) for field in evolving)
     cost = {front: bytes_of_front(*front, reach, smallest, of_all) for front in fronts if front.depth > 1}
     order = sorted(cost, key=lambda front: (cost[front] > room, -front.depth, cost[front]))
     return [*(front for front in order if cost[front] <= FAR_TOO_MUCH * room), NONE]
