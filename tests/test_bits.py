@@ -100,7 +100,7 @@ def final(comm, name, layout, periodic, walls):
 @pytest.mark.mpi
 def test_the_bits_are_those_of_one_rank_that_does_step_after_step(comm, monkeypatch):
     @given(cases(comm.size))
-    @settings(max_examples=25)
+    @settings(max_examples=15)
     def check(case):
         name, *rest, front, members, vectors, shared = case
         set_up(monkeypatch, fitting(name, *front), members, vectors, shared)

@@ -163,7 +163,9 @@ class HaloExchange:
             MPI.Prequest.Waitall(self._requests)
         arrived = perf_counter()
         if not self.current:
-            raise HpcframeError(f"{self}: a halo grew or a boundary changed while messages were under way")
+            raise HpcframeError(
+                f"{self}: a halo grew, a boundary changed or it was freed while messages were under way"
+            )
         self._receive()
         self._guarded(self._late)
         if self._may_fail:

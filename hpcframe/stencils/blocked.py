@@ -19,7 +19,7 @@ from hpcframe.grid.field import Field
 from hpcframe.grid.halo import Direction, Reads, halo_of, widths
 from hpcframe.stencils import generate
 from hpcframe.stencils.binding import Call, HaloReads, Scalar, reach
-from hpcframe.stencils.driver import Levels, driver_source
+from hpcframe.stencils.driver import Levels, driver_signature, driver_source
 from hpcframe.stencils.ghosts import ghosts_of
 from hpcframe.stencils.identity import identity_of
 from hpcframe.stencils.loops import executed, form_of, loop_of, region_table, typed_scalars
@@ -180,16 +180,8 @@ class BlockedPlan:
         text = driver_source(point, levels)
         called = {"_mirror": numba.njit(**OPTIONS)(mirror), "_publish": publish, "_wait_for": wait_for, "_all": ALL}
         driver = executed(text, {"_loop": loop, **called}, "_steps")
-        kinds = [numba.from_dtype(self._fields[name].dtype) for name in point.fields]
-        arrays = [f"{kind}[::1]" for kind in kinds]
-        tables = ["float32[:, ::1]" if form.single else "float64[:, ::1]"]
-        tables += ["int64[::1]", "int64[::1]", "int64[:, ::1]", "int64[::1]", "int64[::1]", "int64", "int64"]
-        walls = [
-            w
-            for kind in [kinds[point.fields.index(n)] for n in levels[0]]
-            for w in ("int64[::1]", "int64[:, ::1]", *[f"{kind}[::1]"] * 3)
-        ]
-        signature = f"void({', '.join([*arrays, *tables, *walls])})"
+        kinds = {name: str(numba.from_dtype(self._fields[name].dtype)) for name in point.fields}
+        signature = driver_signature(kinds, levels, "float32" if form.single else "float64")
         rest = identity_of({"mirror": mirror, "publish": publish, "wait_for": wait_for})
         identity = None if known is None or rest is None else "\n".join([source, known, text, rest])
         return compile_once_a_node(driver, signature, self.grid.shared.node, identity)

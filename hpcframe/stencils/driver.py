@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from hpcframe.stencils.point import PointFunction
 
@@ -38,6 +39,14 @@ def driver_source(point: PointFunction, levels: Levels) -> str:
         "        _publish(_done, _band, _all)",
     ]
     return "\n".join(lines) + "\n"
+
+
+def driver_signature(kinds: Mapping[str, str], levels: Levels, real: str) -> str:
+    """Its signature for numba: `kinds` are the element types of the fields, `real` that of scalars."""
+    arrays = [f"{kind}[::1]" for kind in kinds.values()]
+    tables = [f"{real}[:, ::1]", "int64[::1]", "int64[::1]", "int64[:, ::1]", "int64[::1]", "int64[::1]"]
+    ghosts = [("int64[::1]", "int64[:, ::1]", *[f"{kinds[name]}[::1]"] * 3) for name in levels[0]]
+    return f"void({', '.join([*arrays, *tables, 'int64', 'int64', *chain(*ghosts)])})"
 
 
 def _piece(point: PointFunction, levels: Levels, turn: int) -> list[str]:
