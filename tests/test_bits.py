@@ -68,16 +68,10 @@ def cases(draw, size):
     periodic = tuple(draw(st.booleans()) for _ in range(ndim))
     walls = [draw(st.sampled_from(sorted(WALLS))) for _ in range(2 * ndim)]
     front = draw(st.integers(1, 16)), draw(st.integers(1, 9)), draw(st.integers(1, 20))
-    return (
-        name,
-        layout,
-        periodic,
-        walls,
-        front,
-        draw(st.integers(1, 2)),
-        draw(st.sampled_from("01")),
-        draw(st.sampled_from("01")),
-    )
+    members, shared = draw(st.integers(1, 2)), draw(st.sampled_from("01"))
+    # A vector loop is compiled for each depth of a halo anew: one model stands for all.
+    vectors = draw(st.sampled_from("01")) if name == "heat, 3 axes" else "0"
+    return name, layout, periodic, walls, front, members, vectors, shared
 
 
 def final(comm, name, layout, periodic, walls):

@@ -55,15 +55,18 @@ def test_no_module_is_compiled_when_it_is_imported(unpacked, case):
 
 
 def test_a_run_on_two_ranks_finds_all_its_kernels_compiled(unpacked, case):
+    def kernels():
+        return {file.name: file.stat().st_mtime_ns for file in cache.iterdir() if file.suffix != ".json"}  # measured
+
     cache = unpacked / "cache"
-    before = {file.name: file.stat().st_mtime_ns for file in cache.iterdir()}
+    before = kernels()
     program = ("-m", "hpcframe.launch.local", "-n", "2", "--", str(unpacked / "bin/python"), "-m", "hpcframe.run")
     path = f"{unpacked / 'bin'}:/usr/bin:/bin"
     settings = ("--set", "checkpoint.every_steps=10")
     done = run(unpacked, *program, "sim.toml", *settings, cwd=case, HPCFRAME_CACHE_DIR=str(cache), PATH=path)
     assert "2 rank(s)" in done.stdout
     assert before
-    assert {file.name: file.stat().st_mtime_ns for file in cache.iterdir()} == before
+    assert kernels() == before
 
 
 def test_what_no_rank_needs_is_left_out(unpacked):

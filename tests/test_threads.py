@@ -100,5 +100,8 @@ def test_sweeps_have_the_same_bits_on_any_number_of_threads(comm, monkeypatch):
         u, v = grid.fields("u", "v")
         u.fill(lambda x, y, z: np.sin(20 * x) + y * np.cos(30 * z))
         smooth(v, u)
-        results.append(v.interior.copy())
-    assert all(np.array_equal(results[0], other) for other in results[1:])
+        reduced = grid.reduce(("sum", u), ("norm2", v), ("argmax", u), ("min", v))
+        results.append((v.interior.copy(), reduced))
+    for field, reduced in results[1:]:
+        assert np.array_equal(results[0][0], field)
+        assert results[0][1] == reduced

@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
+from mpi4py import MPI
 from numba.core import types
 from numba.extending import intrinsic
 
@@ -122,11 +123,16 @@ class Copies:
         self._table = copy_table(pairs)
         self._copy: Callable[..., None] | None = None
         if shared.node.allreduce(len(pairs)):  # else nobody has to load it
-            self._copy = compile_once_a_node(copy_all.py_func, "void(int64[:, ::1])", shared.node, COPYING)
+            self._copy = compile_copy(shared.node)
 
     def __call__(self) -> None:
         if self._copy and len(self._table):
             self._copy(self._table)
+
+
+def compile_copy(node: MPI.Intracomm) -> Callable[..., None]:
+    """copy_all(table), to be called from Python. Collective over `node`."""
+    return compile_once_a_node(copy_all.py_func, "void(int64[:, ::1])", node, COPYING)
 
 
 def copy_table(pairs: Sequence[Pair]) -> npt.NDArray[np.int64]:

@@ -113,8 +113,7 @@ class Mailboxes:
         there = {rank: _addresses(self._theirs[rank]) for rank in self.neighbours}
         self._arrived = np.array([there[rank] + self._places[rank].sent(me) for rank in self.neighbours], np.int64)
         self._free = np.array([there[rank] + self._places[rank].taken(me) for rank in self.neighbours], np.int64)
-        identity = COPYING + inspect.getsource(flags) + source_of(_transfer)
-        self._transfer = compile_once_a_node(_transfer, SIGNATURE, shared.node, identity)
+        self._transfer = compile_transfer(shared.node)
         self._me = me
 
     def outgoing(self, rank: int, turn: int) -> Bytes:
@@ -143,6 +142,12 @@ class Mailboxes:
     def receive(self, number: int, copies: Table) -> None:
         """Unpack a message that is there."""
         self._transfer(self._arrived, number, LOOKS, copies, self._taken, number)
+
+
+def compile_transfer(node: MPI.Intracomm) -> Callable[..., bool]:
+    """_transfer, to be called from Python. Collective over `node`."""
+    identity = COPYING + inspect.getsource(flags) + source_of(_transfer)
+    return compile_once_a_node(_transfer, SIGNATURE, node, identity)
 
 
 def _transfer(after, reached, looks, table, then, number):  # type: ignore[no-untyped-def]  # compiled

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from hpcframe.grid.field import Field
 from hpcframe.stencils import exact, generate
@@ -17,6 +16,8 @@ from hpcframe.stencils.combining import Integers
 from hpcframe.stencils.loops import compile_loop, form_of, region_table, typed_scalars
 from hpcframe.stencils.point import PointFunction
 from hpcframe.stencils.positions import WholeNumbers
+from hpcframe.stencils.regions import shares
+from hpcframe.stencils.threads import VARIABLE, team, threads_wanted
 
 NOTHING: Integers = np.zeros(0, np.int64)
 NAN_KEY = np.iinfo(np.int64).max  # above the key of any number
@@ -34,7 +35,12 @@ class Partial(Protocol):
 
 
 class _Loop:
-    """A generated reduction loop over the whole block, all components of a field where an expression names none."""
+    """A generated reduction loop over the whole block, all components of a field where an expression names none.
+
+    Attributes:
+        tables: the regions of each thread.
+        repeats: how many values a point has.
+    """
 
     def __init__(self, point: PointFunction, fields: Mapping[str, Field]) -> None:
         first = next(iter(fields.values()))
@@ -45,18 +51,19 @@ class _Loop:
         assert point.result is not None
         self.integer = WholeNumbers(point, self.form).holds(point.result)
         self.arrays = [fields[name].storage for name in point.fields]
+        repeated = first.components and point.index_length[point.fields[0]] == self.grid.ndim
+        self.repeats = math.prod(first.components) if repeated else 1
         box = tuple((0, count) for count in first.local.points)
-        self.regions = region_table(point, self.form, fields, first.block, [box])
-        if first.components and point.index_length[point.fields[0]] == self.grid.ndim:
-            self.regions = self._row_for_each_component(first)
+        held = shares([box], threads_wanted(self.grid.setting(VARIABLE)), False)
+        self.tables = [self._repeated(region_table(point, self.form, fields, first.block, boxes)) for boxes in held]
 
-    def _row_for_each_component(self, field: Field) -> npt.NDArray[np.int64]:
+    def _repeated(self, regions: Integers) -> Integers:
         """Start columns moved on by the components' distances; fields of one expression have equal components."""
-        count = math.prod(field.components)
-        rows = np.repeat(self.regions, count, axis=0)
+        component = np.tile(np.arange(self.repeats), len(regions))
+        rows = np.repeat(regions, self.repeats, axis=0)
         for column, (quantity, _, suffix) in enumerate(generate.columns(self.point, self.form), 2 * self.grid.ndim):
-            if quantity == "start":
-                rows[:, column] += np.arange(count) * self._component_size(suffix)
+            if quantity == "start" and self.repeats > 1:
+                rows[:, column] += component * self._component_size(suffix)
         return rows
 
     def _component_size(self, suffix: str) -> int:
@@ -64,8 +71,20 @@ class _Loop:
         field = self.fields[name]
         return field.storage.size // math.prod(field.components)
 
-    def numbers(self, scalars: Mapping[str, Scalar]) -> list[Any]:
-        return typed_scalars(self.form, scalars, self.point.scalars)
+    def run(self, call: Callable[..., Any], scalars: Mapping[str, Scalar], more: Callable[[], tuple[Any, ...]]) -> list:
+        """For each thread what its call returned, and what `more` made for it, the last arguments."""
+        numbers = typed_scalars(self.form, scalars, self.point.scalars)
+        last = [more() for _ in self.tables]
+        found: list[Any] = [None] * len(self.tables)
+
+        def work(member: int) -> None:
+            found[member] = call(*self.arrays, *numbers, self.tables[member], *last[member])
+
+        if len(self.tables) == 1:
+            work(0)
+        else:
+            team().run(work, len(self.tables))
+        return list(zip(found, last, strict=True))
 
 
 def _is_field(point: PointFunction, fields: Mapping[str, Field]) -> bool:
@@ -101,11 +120,11 @@ class Sum:
         extra = "int64[::1], int64[::1]"
         self._call = compile_loop(source, point, loop.form, fields, scalars, loop.grid.shared, extra=extra, more=more)
         self._count = math.prod(loop.grid.decomposition.points(next(iter(fields.values())).staggered))
-        self._count *= len(loop.regions)
+        self._count *= loop.repeats
 
     def of_block(self, scalars: Mapping[str, Scalar]) -> tuple[Integers, Integers]:
-        limbs, imaginary = np.zeros((2, exact.LIMBS), np.int64)
-        self._call(*self._loop.arrays, *self._loop.numbers(scalars), self._loop.regions, limbs, imaginary)
+        parts = self._loop.run(self._call, scalars, lambda: (*np.zeros((2, exact.LIMBS), np.int64),))
+        limbs, imaginary = np.sum([limbs for _, limbs in parts], axis=0)
         return (np.concatenate([limbs, imaginary]) if self._complex else limbs), NOTHING
 
     def value(self, total: tuple[Integers, Integers]) -> Any:
@@ -146,9 +165,12 @@ class Extreme:
 
     def of_block(self, scalars: Mapping[str, Scalar]) -> tuple[Integers, Integers]:
         start = 0 if self._integer else 0.0
-        value, where = self._call(*self._loop.arrays, *self._loop.numbers(scalars), self._loop.regions, start)
-        first = -int(np.ravel_multi_index(where, self._shape)) if self._with_index else 0
-        return NOTHING, np.array([self._key(value), first], np.int64)
+        parts = self._loop.run(self._call, scalars, lambda: (start,))
+        return NOTHING, np.array(max(self._pair(*found) for found, _ in parts), np.int64)
+
+    def _pair(self, value: float, where: tuple[int, ...]) -> tuple[int, int]:
+        """Of two such pairs the greater one is of the value that is wanted, and of equal ones of the first."""
+        return self._key(value), -int(np.ravel_multi_index(where, self._shape)) if self._with_index else 0
 
     def _key(self, value: float) -> int:
         """An integer that sorts like the value; nan above all."""

@@ -143,8 +143,10 @@ def walk(top: Path, left_out: Iterable[str] = ()) -> Iterator[Path]:
 
 
 def compiled(folder: Path | None) -> list[Path]:
-    """The kernels in a cache, without what is being written."""
-    return [file for file in folder.iterdir() if not file.name.startswith(".")] if folder and folder.is_dir() else []
+    """The kernels in a cache, without what is being written, and without what was measured on this machine."""
+    if not (folder and folder.is_dir()):
+        return []
+    return [file for file in folder.iterdir() if not file.name.startswith(".") and file.suffix != ".json"]
 
 
 def add_program(pack: tarfile.TarFile) -> None:
