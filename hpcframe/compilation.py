@@ -11,11 +11,13 @@ import functools
 import hashlib
 import inspect
 import io
+import itertools
 import linecache
 import os
 import pickle
 import platform
 import re
+import secrets
 import stat
 import tempfile
 import warnings
@@ -27,7 +29,7 @@ from typing import Any
 import llvmlite
 import llvmlite.binding
 import numba
-from numba.core import compiler, environment
+from numba.core import bytecode, compiler, environment
 from numba.core.runtime import _nrt_python
 from numba.core.serialize import dumps
 
@@ -37,8 +39,14 @@ from hpcframe.errors import HpcframeError
 # The numpy error model leaves out the test for a zero divisor, which would keep loops from being vectorised.
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 CHECKSUM_BYTES = 32
-LAYOUT = "2"  # of what a file holds
+UNRESOLVED = ".numba.unresolved$"  # begins the names of what numba finds out when code is made ready to run
+LAYOUT = "3"  # of what a file holds
 OUTSIDE = re.compile(r'^(?:declare .*?@|@)"?(?!llvm\.)([^"(\s]+)"?(?:\(| = external)', re.MULTILINE)  # in LLVM's text
+
+# numba numbers the functions of a process, and the number is in the names by which machine code calls them. Code that
+# another process has kept may have the same names for other functions, and LLVM takes the first of a name that it
+# knows: a wrong answer, without a word. So no two processes use the same numbers.
+bytecode.FunctionIdentity._unique_ids = itertools.count(secrets.randbits(60))
 
 _ready: dict[str, Any] = {}
 
@@ -131,8 +139,11 @@ def _compile(function: Callable[..., Any], signature: str, key: str, leader: boo
     if not leader:  # the leader has tried to keep it, and said why it could not
         return dispatcher
     (result,) = dispatcher.overloads.values()
+    text = result.library.get_llvm_str()
+    if UNRESOLVED in text:  # a function of the user's that calls itself: numba cannot load those again
+        return dispatcher
     try:
-        outside = sorted(set(OUTSIDE.findall(result.library.get_llvm_str())))
+        outside = sorted(set(OUTSIDE.findall(text)))
         code = dumps((outside, result._reduce()))
         keep(key, hashlib.sha256(key.encode() + code).digest() + code)
     except OSError as error:

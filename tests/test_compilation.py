@@ -319,6 +319,45 @@ def test_an_unchanged_stencil_is_compiled_no_more(folder):
     assert not compiled.buffer
 
 
+CLASHING = """
+import sys
+import numba
+import numpy as np
+from hpcframe.compilation import OPTIONS, compile_here
+
+def of(value):
+    @numba.njit(**OPTIONS)
+    def inner(x):  # so large, and called so often, that it stays a function of its own
+        y = np.empty(8)
+        for k in range(8):
+            y[k] = np.sin(x * k) + np.cos(x * value) + np.exp(-x * k) + np.log(1.0 + x * k) + np.tanh(x + value)
+        for i in range(3):
+            for k in range(8):
+                y[k] += value * np.arctan(y[7 - k]) + np.sqrt(np.abs(y[k])) + np.floor(x * i)
+        return y.sum()
+    def outer(x):
+        return inner(x) - inner(2.0 * x) + inner(3.0 * x)
+    return outer
+
+for value in map(float, sys.argv[1:]):
+    print(compile_here(of(value), "float64(float64)", f"outer of {value}")(1.0))
+"""
+
+
+def test_kept_code_never_calls_another_function_of_the_same_name(tmp_path):
+    """Which two processes number in the same way."""
+
+    def outcome(*values):
+        environment = {**os.environ, "HPCFRAME_CACHE_DIR": str(tmp_path / "cache")}
+        command = [sys.executable, "-c", CLASHING, *values]
+        said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        return said.split()
+
+    (two,) = outcome("2")
+    three, again = outcome("3", "2")  # the first of them compiles, the second finds what the process before has kept
+    assert again == two != three
+
+
 @pytest.mark.mpi
 def test_one_rank_a_node_compiles_and_the_others_load(comm, monkeypatch):
     name = comm.bcast(tempfile.mkdtemp() if comm.rank == 0 else None)
