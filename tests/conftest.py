@@ -53,9 +53,17 @@ SLOWEST = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also the tests that wait for a minute or so")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Those that take minutes first: of two processes none is left alone with them in the end."""
     items.sort(key=lambda item: not any(name in item.nodeid for name in SLOWEST))
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="waits for about a minute: run it with --slow"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

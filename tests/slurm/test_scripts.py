@@ -106,6 +106,7 @@ def test_an_interrupted_job_is_requeued_and_ends_with_the_same_bits(batch, case,
     assert_same(case / "run", undisturbed)
 
 
+@pytest.mark.slow
 def test_a_time_limit_is_met_with_a_checkpoint_and_a_requeue(batch, case, tmp_path_factory):
     # Slurm looks every 30 s: it signals between 15 and 45 s after the start, and the steps take 45 s at least.
     limit, steps = (*TWO_NODES, "--time=1", "--signal=USR1@15"), 900
@@ -116,7 +117,10 @@ def test_a_time_limit_is_met_with_a_checkpoint_and_a_requeue(batch, case, tmp_pa
     assert_same(case / "run", left_in_peace(tmp_path_factory.mktemp("long"), steps), steps)
 
 
-@pytest.mark.parametrize("noticed", [True, False], ids=["by Slurm", "by the script"])
+@pytest.mark.parametrize(
+    "noticed",
+    [pytest.param(True, id="by Slurm"), pytest.param(False, id="by the script", marks=pytest.mark.slow)],
+)
 def test_a_crashed_node_sends_the_job_elsewhere(batch, case, undisturbed, noticed):
     job = batch.submit("run.sbatch", "sim.toml")
     batch.wait_for_steps(job)
