@@ -48,7 +48,7 @@ OUTSIDE = re.compile(r'^(?:declare .*?@|@)"?(?!llvm\.)([^"(\s]+)"?(?:\(| = exter
 # knows: a wrong answer, without a word. So no two processes use the same numbers.
 bytecode.FunctionIdentity._unique_ids = itertools.count(secrets.randbits(60))
 
-_ready: dict[str, Any] = {}
+_ready: dict[str, tuple[Callable[..., Any], compiler.CompileResult]] = {}
 
 
 def cache_folder() -> Path:
@@ -59,6 +59,8 @@ def cache_folder() -> Path:
 
 def compile_once_a_node(function: Callable[..., Any], signature: str, node: Any, identity: str | None) -> Any:
     """The compiled function. Collective over `node`, the communicator of the ranks that share this machine.
+
+    It does not look at the types of what it is called with: arrays must be those of the signature.
 
     Args:
         function: plain Python function that numba can compile.
@@ -116,14 +118,12 @@ def _last_line(code: CodeType) -> int:
 
 
 def _ensure(function: Callable[..., Any], signature: str, key: str | None, leader: bool) -> Any:
-    if key is None:
-        known = f"{id(function)} {signature}"  # what is in _ready keeps the function, so its id stays its own
-        if known not in _ready:
-            _ready[known] = numba.njit(signature, **OPTIONS)(function)
-        return _ready[known]
-    if key not in _ready:
-        _ready[key] = _load(function, key, leader) or _compile(function, signature, key, leader)
-    return _ready[key]
+    known = key or f"{id(function)} {signature}"  # what is in _ready keeps the function, so its id stays its own
+    if known not in _ready:
+        found = _load(function, key, leader) if key else None
+        _ready[known] = function, found or _compile(function, signature, key, leader)
+    # Not numba's dispatcher, which looks at the types of all arguments at each call, and loads numpy.ma at the first.
+    return _ready[known][1].entry_point
 
 
 def _key(identity: str, signature: str) -> str:
@@ -134,24 +134,23 @@ def _key(identity: str, signature: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _compile(function: Callable[..., Any], signature: str, key: str, leader: bool) -> Any:
-    dispatcher = numba.njit(signature, **OPTIONS)(function)
-    if not leader:  # the leader has tried to keep it, and said why it could not
-        return dispatcher
-    (result,) = dispatcher.overloads.values()
+def _compile(function: Callable[..., Any], signature: str, key: str | None, leader: bool) -> compiler.CompileResult:
+    (result,) = numba.njit(signature, **OPTIONS)(function).overloads.values()
+    if key is None or not leader:  # the leader has tried to keep it, and said why it could not
+        return result
     text = result.library.get_llvm_str()
     if UNRESOLVED in text:  # a function of the user's that calls itself: numba cannot load those again
-        return dispatcher
+        return result
     try:
         outside = sorted(set(OUTSIDE.findall(text)))
         code = dumps((outside, result._reduce()))
         keep(key, hashlib.sha256(key.encode() + code).digest() + code)
     except OSError as error:
         _notice(f"compiled code is not kept: {error}; set HPCFRAME_CACHE_DIR to a folder that can be written")
-    return dispatcher
+    return result
 
 
-def _load(function: Callable[..., Any], key: str, leader: bool) -> Any | None:
+def _load(function: Callable[..., Any], key: str, leader: bool) -> compiler.CompileResult | None:
     """The function from the cache, or None where it is not there, not whole, or not ours."""
     sealed = kept(key)
     if sealed is None:
@@ -161,17 +160,15 @@ def _load(function: Callable[..., Any], key: str, leader: bool) -> Any | None:
         if leader:
             _notice(f"{cache_folder() / key} is damaged: compiling again")
         return None
-    dispatcher = numba.njit(**OPTIONS)(function)
+    context = numba.njit(**OPTIONS)(function).targetctx
     try:
         outside, result = _Unpickler(io.BytesIO(code)).load()
-        _provide(outside, dispatcher.targetctx)
-        dispatcher.add_overload(compiler.CompileResult._rebuild(dispatcher.targetctx, *result))
+        _provide(outside, context)
+        return compiler.CompileResult._rebuild(context, *result)
     except (AttributeError, ImportError, TypeError, ValueError, pickle.UnpicklingError) as error:
         if leader:
             _notice(f"{cache_folder() / key} cannot be loaded ({error}): compiling again")
         return None
-    dispatcher.disable_compile()
-    return dispatcher
 
 
 class _Unpickler(pickle.Unpickler):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import gc
 import subprocess
 import sys
 import time
@@ -72,6 +73,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, and return the exit code. Collective over COMM_WORLD."""
+    gc.disable()  # until the steps begin: what is imported stays, and looking through it again and again takes a while
     options = parse(arguments)
     warnings.formatwarning = lambda message, *_, **__: f"hpcframe: {message}\n"
     refused = _start_mpi()
@@ -147,6 +149,8 @@ def _run(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[int, str, P
         run = Run(configuration, world, options.restart)
         if world.rank == 0:
             _announce(run)
+        gc.freeze()
+        gc.enable()
         run.execute(interruptions)
         return _conclude(run, fabric, options.restart)
     finally:

@@ -7,18 +7,19 @@ import time as clock
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpcframe.checkpoint import attempts
 from hpcframe.checkpoint.layout import check_names
 from hpcframe.checkpoint.options import Options
-from hpcframe.checkpoint.restart import Restored, choose_and_read
-from hpcframe.checkpoint.session import Session
-from hpcframe.checkpoint.writing import Writer
 from hpcframe.errors import InputError
 from hpcframe.files import explained
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.field import Field
+
+if TYPE_CHECKING:  # loaded where a checkpoint is written or read: many runs end before that, and all start faster
+    from hpcframe.checkpoint.restart import Restored
+    from hpcframe.checkpoint.session import Session
+    from hpcframe.checkpoint.writing import Writer
 
 
 @dataclass
@@ -171,6 +172,8 @@ class Checkpoints:
         self.wait()
         if path is None:
             self._session.take()
+        from hpcframe.checkpoint.restart import choose_and_read
+
         restored = choose_and_read(self._session, arrays, None if path is None else Path(path), check)
         if restored:
             self._session.continue_from(restored)
@@ -199,11 +202,16 @@ class Checkpoints:
             with collectively(self._session.grid.comm, "completing the run"), explained(self.directory):
                 if self._session.lease:
                     self._session.lease.check()
+                    from hpcframe.checkpoint import attempts
+
                     attempts.clear(self.directory)
 
     def _opened(self, arrays: Mapping[str, Field]) -> Writer:
         grid = next(iter(arrays.values())).grid
         if self._session is None or self._writer is None:
+            from hpcframe.checkpoint.session import Session
+            from hpcframe.checkpoint.writing import Writer
+
             self._session = Session(self.directory, self.options, grid, self.progress)
             self._writer = Writer(self._session)
         if self._session.grid is not grid:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,11 +15,13 @@ from hpcframe.checkpoint.checkpoints import Checkpoints
 from hpcframe.checkpoint.deadline import Rates, fits
 from hpcframe.checkpoint.history import History
 from hpcframe.checkpoint.interval import expected_waste, optimal_interval
-from hpcframe.checkpoint.restart import Restored
 from hpcframe.errors import HpcframeError, InputError
 from hpcframe.grid.agreement import collectively
 from hpcframe.simulation.configuration import Configuration
 from hpcframe.simulation.model import Model
+
+if TYPE_CHECKING:
+    from hpcframe.checkpoint.restart import Restored
 
 FOLDER = "checkpoints"
 MARGIN, UNKNOWN = 10.0, 25.0  # s to stop before the end of a job, besides two checkpoints; and where none is known
