@@ -83,10 +83,12 @@ def compile_once_a_node(function: Callable[..., Any], signature: str, node: Any,
     leads = node.allgather(key).index(key) == node.rank
     try:
         if leads:
-            compiled = _ensure(function, signature, key, leader=True)
+            _ensure(function, signature, key, leader=True)
+        elif key and key not in _ready:  # what an earlier run has kept all ranks load at the same time
+            _find(function, key, leader=False)
     finally:
         node.Barrier()
-    return compiled if leads else _ensure(function, signature, key, leader=False)
+    return _ensure(function, signature, key, leader=leads)
 
 
 def compile_here(function: Callable[..., Any], signature: str, identity: str) -> Any:
@@ -119,9 +121,8 @@ def _last_line(code: CodeType) -> int:
 
 def _ensure(function: Callable[..., Any], signature: str, key: str | None, leader: bool) -> Any:
     known = key or f"{id(function)} {signature}"  # what is in _ready keeps the function, so its id stays its own
-    if known not in _ready:
-        found = _load(function, key, leader) if key else None
-        _ready[known] = function, found or _compile(function, signature, key, leader)
+    if known not in _ready and not (key and _find(function, key, leader)):
+        _ready[known] = function, _compile(function, signature, key, leader)
     # Not numba's dispatcher, which looks at the types of all arguments at each call, and loads numpy.ma at the first.
     return _ready[known][1].entry_point
 
@@ -132,6 +133,14 @@ def _key(identity: str, signature: str) -> str:
     versions = numba.__version__, llvmlite.__version__, platform.python_version()
     parts = (LAYOUT, identity, signature, repr(sorted(OPTIONS.items())), *cpu, *versions)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _find(function: Callable[..., Any], key: str, leader: bool) -> bool:
+    """Load what is kept; whether there is something."""
+    found = _load(function, key, leader)
+    if found:
+        _ready[key] = function, found
+    return bool(found)
 
 
 def _compile(function: Callable[..., Any], signature: str, key: str | None, leader: bool) -> compiler.CompileResult:

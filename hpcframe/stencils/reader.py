@@ -241,10 +241,12 @@ class Reader:
         return value if isinstance(value, bool | int | float | complex) else None
 
     def _evaluate(self, node: ast.expr, constants: Mapping[str, Any]) -> Any:
-        names = {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
-        known = {name: self._known(name, constants) for name in names}
-        if None in known.values() or any(isinstance(child, ast.Call | ast.Lambda) for child in ast.walk(node)):
-            return None
+        known = {}
+        for child in ast.walk(node):
+            if isinstance(child, ast.Name):
+                known[child.id] = self._known(child.id, constants)
+            if isinstance(child, ast.Call | ast.Lambda) or (isinstance(child, ast.Name) and known[child.id] is None):
+                return None
         try:
             return eval(compile(ast.Expression(node), self.source.file, "eval"), {"__builtins__": {}}, known)
         except Exception as error:  # whatever the user's constants raise is the user's to see
