@@ -1,13 +1,15 @@
 """Sums of a field on any number of ranks, 256^3 numbers each: see serving.py.
 
 `exact REPEATS` is hpcframe's grid.sum; `plain REPEATS` a vectorised loop of numba that may add in any order, and one
-MPI message. `check` compares both with math.fsum.
+MPI message. `check` compares both with math.fsum. `together TIMES` and `alone TIMES` are plain sums of a few numbers in
+the cache, by all ranks and by the first one: cores that the host does not share take the same time for both.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +29,14 @@ def plain_sum(values):
     return total
 
 
+@numba.njit(fastmath=True)
+def sums_in_cache(values, times):
+    total = 0.0
+    for _ in range(times):
+        total = 0.5 * total + plain_sum(values)
+    return total
+
+
 class Sums:
     """The same numbers on every rank, so that the true sum is known from those of one."""
 
@@ -36,6 +46,8 @@ class Sums:
         self.grid = hf.Grid((size * comm.size, size, size), ranks=(comm.size, 1, 1), comm=comm)
         self.field = self.grid.field("u")
         self.field.interior[:] = self.values.reshape((size,) * 3)
+        self.few = self.values[:2048].copy()  # 16 KiB
+        sums_in_cache(self.few, 1)
 
     def exact(self) -> float:
         return self.grid.sum(self.field)
@@ -51,6 +63,20 @@ class Sums:
     def repeated(self, action: Callable[[], float]) -> Callable[[str], dict[str, float]]:
         return lambda repeats: timed(lambda: [action() for _ in range(int(repeats))], self.comm)
 
+    def together(self, times: str) -> dict[str, float]:
+        return timed(lambda: sums_in_cache(self.few, int(times)), self.comm)
+
+    def alone(self, times: str) -> dict[str, float]:
+        """Of the first rank, while the others sleep."""
+        begin = time.perf_counter()
+        if self.comm.rank == 0:
+            sums_in_cache(self.few, int(times))
+        seconds = time.perf_counter() - begin
+        done = self.comm.Ibarrier()
+        while not done.Test():
+            time.sleep(1e-3)
+        return {"seconds": seconds}
+
 
 def main() -> None:
     """Parse, fill, serve."""
@@ -60,6 +86,7 @@ def main() -> None:
     answers = claim_stdout()
     sums = Sums(MPI.COMM_WORLD, options.size)
     commands = {"check": sums.check, "exact": sums.repeated(sums.exact), "plain": sums.repeated(sums.plain)}
+    commands |= {"together": sums.together, "alone": sums.alone}
     serve(answers, {}, commands, sums.comm)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from measuring import Effort, race, ratio, summary
+from measuring import Effort, race, ratio, spread, summary
 from remote import Failed, Remote
 
 from rows.row import Row
 
 SIDE = 256
+TIMES_IN_CACHE = 2_000_000
 PLAIN_ERROR = 1e-9  # relative to the sum of numbers that mostly cancel
 
 
@@ -26,9 +27,19 @@ def exact_over_plain(effort: Effort, ranks: int) -> dict[str, Any]:
         def rate(kind: str) -> float:
             return gigabytes / program.ask(kind, repeats)["seconds"]
 
-        rates = race({kind: partial(rate, kind) for kind in ("exact", "plain")}, effort.rounds)
+        def cores() -> float:
+            """What the cores compute at once over what one does: a host may let several share one of its own."""
+            return (
+                ranks
+                * program.ask("alone", TIMES_IN_CACHE)["seconds"]
+                / program.ask("together", TIMES_IN_CACHE)["seconds"]
+            )
+
+        contenders = {kind: partial(rate, kind) for kind in ("exact", "plain")}
+        rates = race({**contenders, "cores": cores}, effort.rounds)
     return {
         "figure": ratio(rates["exact"], rates["plain"]),
+        "arithmetic of all cores over one": spread(rates.pop("cores")),
         "GB/s": {kind: summary(rounds) for kind, rounds in rates.items()},
     }
 

@@ -78,12 +78,20 @@ def copy_all(table: npt.NDArray) -> None:
             _copy_shorts(row)
 
 
-def mirror(flat: npt.NDArray, table: npt.NDArray, signs: npt.NDArray, shifts: npt.NDArray, slopes: npt.NDArray) -> None:
+def mirror(
+    flat: npt.NDArray,
+    table: npt.NDArray,
+    signs: npt.NDArray,
+    shifts: npt.NDArray,
+    slopes: npt.NDArray,
+    begin: int,
+    end: int,
+) -> None:
     """What `compile_mirror` compiles; also for compiled code that calls it.
 
     Positions are unsigned where memory is addressed: numba tests signed ones for negative indices.
     """
-    for row in range(table.shape[0]):
+    for row in range(begin, end):
         sign, shift, slope, layered, first = signs[row], shifts[row], slopes[row], table[row, 14], table[row, 15]
         count, rise, rise_inside = table[row, 4], table[row, 8], table[row, 12]
         for a in range(table[row, 2]):
@@ -147,10 +155,10 @@ def _copy_row(to: npt.NDArray, origin: npt.NDArray, word: int) -> tuple[int, ...
 
 
 def compile_mirror(dtype: np.dtype, shared: Communicator) -> Callable[..., None]:
-    """mirror(flat, table, signs, shifts, slopes): for each row of the table and layer m of it
+    """mirror(flat, table, signs, shifts, slopes, begin, end): for each of these rows of the table and layer m of it
     ghost = sign * inside + (shift + m * slope), without the inside, whatever it is, where sign is 0. Collective."""
     kind = numba.from_dtype(dtype)
-    signature = f"void({kind}[::1], int64[:, ::1], {kind}[::1], {kind}[::1], {kind}[::1])"
+    signature = f"void({kind}[::1], int64[:, ::1], {kind}[::1], {kind}[::1], {kind}[::1], int64, int64)"
     return compile_once_a_node(mirror, signature, shared.node, source_of(mirror))
 
 

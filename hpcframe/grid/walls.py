@@ -144,7 +144,7 @@ class _Mirrored:
     def fill(self, time: float) -> None:
         if self._timed:
             self._factors = self._factors_at(time)
-        self._compiled(self._flat, self._table, *self._factors)
+        self._compiled(self._flat, self._table, *self._factors, 0, len(self._table))
 
 
 class Walls:

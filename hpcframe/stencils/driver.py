@@ -64,7 +64,6 @@ def _piece(point: PointFunction, levels: Levels, turn: int) -> list[str]:
         f"    _loop({', '.join([*fields, *scalars, '_region'])})",
     ]
     for k, name in enumerate(levels[0]):
-        rows = f"_ends{k}[_piece] : _ends{k}[_piece + 1]"
-        parts = ", ".join(f"_{part}{k}[{rows}]" for part in ("table", "signs", "shifts", "slopes"))
-        lines += [f"    if _ends{k}[_piece + 1] > _ends{k}[_piece]:", f"        _mirror({names[name]}, {parts})"]
+        parts = ", ".join(f"_{part}{k}" for part in ("table", "signs", "shifts", "slopes"))
+        lines.append(f"    _mirror({names[name]}, {parts}, _ends{k}[_piece], _ends{k}[_piece + 1])")
     return lines
