@@ -149,7 +149,7 @@ def _run(options: argparse.Namespace, world: MPI.Intracomm) -> tuple[int, str, P
         run = Run(configuration, world, options.restart)
         if world.rank == 0:
             _announce(run)
-        gc.freeze()
+        gc.freeze()  # what is there stays
         gc.enable()
         run.execute(interruptions)
         return _conclude(run, fabric, options.restart)

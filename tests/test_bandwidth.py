@@ -38,7 +38,13 @@ def test_all_ranks_measure_the_same_and_later_runs_know_the_greatest(comm, folde
     assert everywhere(comm, bandwidth.measure(connect(comm)) == found[-1])
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"bytes_per_second": "fast"}', '{"bytes_per_second": 1e30}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "{", "[]", '{"bytes_per_second": "fast"}', '{"bytes_per_second": 0}', '{"bytes_per_second": 1e30}',
+        '{"bytes_per_second": 0, "measurements": 9}',
+    ],
+)  # fmt: skip
 def test_a_file_that_tells_nothing_is_measured_again(comm, folder, content):
     bandwidth.measure(connect(comm))
     comm.Barrier()

@@ -113,6 +113,7 @@ def test_both_ways_agree_on_a_tile():
     words = noise(4 * 2**20 + 8).view(np.uint64)
     loops = {module.by_instruction: module.tables_for_instruction(), module.by_table: module.tables_for_bytes()}
     compiled = [compilation.compile_here(loop, module.SIGNATURE, module._identity(loop)) for loop in loops]
+    assert [code.__name__ for code in compiled] == [loop.__name__ for loop in loops]
     assert compiled[0] is not compiled[1]
     first, second = (code(words, 1, tables) for code, tables in zip(compiled, loops.values(), strict=True))
     assert first == second

@@ -56,7 +56,8 @@ def _remembered(name: str) -> tuple[float, int]:
     """The most that earlier runs measured, and how many they were; zeros where that is unknown."""
     try:
         known = json.loads(kept(name) or b"{}")
-        return max(0.0, float(known["bytes_per_second"])), int(known["measurements"])
+        rate, times = float(known["bytes_per_second"]), int(known["measurements"])
+        return (rate, times) if rate > 0 else (0.0, 0)
     except (ValueError, TypeError, KeyError):  # not what was kept: measured again
         return 0.0, 0
 
