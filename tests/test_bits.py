@@ -16,8 +16,9 @@ from mpi4py import MPI
 from reference import whole
 
 import hpcframe as hf
+from hpcframe import threads
 from hpcframe.grid import mailboxes
-from hpcframe.stencils import regions, threads, tuning
+from hpcframe.stencils import regions, tuning
 
 STEPS = 19  # prime: whatever is done at once, some steps are left
 

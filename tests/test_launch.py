@@ -148,19 +148,30 @@ def test_an_mpiexec_is_known_by_what_it_says_of_itself(tmp_path, answer, expecte
 
 
 @pytest.mark.parametrize(
-    ("implementation", "ranks", "expected"),
+    ("implementation", "ranks", "threads", "expected"),
     [
-        ("openmpi", 2, ["--bind-to", "none"]),
-        ("openmpi", 4, ["--bind-to", "core"]),
-        ("openmpi", 5, ["--oversubscribe", "--bind-to", "none"]),
-        ("mpich", 4, ["-bind-to", "core"]),
-        ("mpich", 5, []),
-        ("intel", 4, []),
-        (None, 5, []),
+        ("openmpi", 2, 1, ["--bind-to", "none"]),
+        ("openmpi", 4, 1, ["--bind-to", "core"]),
+        ("openmpi", 2, 2, ["--map-by", "slot:PE=2", "--bind-to", "core"]),
+        ("openmpi", 4, 2, ["--bind-to", "none"]),
+        ("openmpi", 5, 1, ["--oversubscribe", "--bind-to", "none"]),
+        ("mpich", 4, 1, ["-bind-to", "core"]),
+        ("mpich", 2, 2, ["-bind-to", "core:2"]),
+        ("mpich", 5, 1, []),
+        ("intel", 4, 1, []),
+        (None, 5, 1, []),
     ],
 )
-def test_ranks_are_bound_only_when_they_fill_the_cores(implementation, ranks, expected):
-    assert local.options(implementation, ranks, cores=4) == expected
+def test_ranks_are_bound_only_when_they_and_their_threads_fill_the_cores(implementation, ranks, threads, expected):
+    assert local.options(implementation, ranks, cores=4, threads=threads) == expected
+
+
+def test_a_rank_of_several_threads_gets_a_core_for_each(tmp_path):
+    cores = local.cores()
+    code = "import os; print(len(os.sched_getaffinity(0)))"
+    command = [sys.executable, "-m", "hpcframe.launch.local", "-n", "1", "--", sys.executable, "-c", code]
+    environment = {**os.environ, "NUMBA_NUM_THREADS": str(cores)}
+    assert subprocess.check_output(command, text=True, env=environment).strip() == str(len(os.sched_getaffinity(0)))
 
 
 def test_what_the_user_set_stays():

@@ -91,15 +91,24 @@ def resident():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes memory back at once")
-def test_a_block_moves_without_taking_the_memory_of_two():
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_block_moves_without_taking_the_memory_of_two(threads):
     points = (64, 256, 256)
     source = allocate((), points, (0, 0, 0), np.dtype("float64"))[:, :256, :256]
     source[...] = np.arange(64.0)[:, None, None]
     before = resident()
-    target = allocate((), (70, 258, 258), (3, 1, 1), np.dtype("float64"), touch=False)[3:67, 1:257, 1:257]
-    move(source, target)
+    target = allocate((), (70, 258, 258), (3, 1, 1), np.dtype("float64"), threads=0)[3:67, 1:257, 1:257]
+    move(source, target, threads)
     assert (target == np.arange(64.0)[:, None, None]).all()
     assert resident() - before < source.nbytes / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory is held")
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_memory_is_touched_when_it_is_made_unless_nobody_shall(threads):
+    before = resident()
+    block = allocate((), (130, 256, 256), (1, 1, 1), np.dtype("float64"), threads)
+    assert (resident() - before > 0.95 * block.nbytes) == (threads > 0)
 
 
 @pytest.mark.parametrize("points", [(5,), (3, 4), (1, 1, 300000)])

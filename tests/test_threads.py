@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import hpcframe as hf
 from hpcframe.stencils import regions
-from hpcframe.stencils.threads import VARIABLE, team, threads_wanted
+from hpcframe.threads import VARIABLE, Threads, team, threads_wanted
 
 
 def test_an_error_of_one_thread_is_raised_when_all_are_done_and_the_team_works_on():
@@ -55,6 +55,25 @@ def test_a_child_process_has_threads_of_its_own():
         team().run(done.append, 2)
         os._exit(len(done))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux binds threads to cores")
+def test_threads_stay_on_a_core_each_if_there_is_one_for_each_and_leave_the_caller_where_it_was():
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("one core: nothing to choose")
+    held = {}
+
+    def work(member):
+        held[member] = os.sched_getaffinity(0)
+
+    own = Threads()
+    own.run(work, len(cores))
+    assert [held[member] for member in range(len(cores))] == [{core} for core in sorted(cores)]
+    assert os.sched_getaffinity(0) == cores
+    other = Threads()
+    other.run(work, len(cores) + 1)  # more threads than cores: the system chooses
+    assert all(where == cores for where in held.values())
 
 
 @pytest.mark.parametrize("wrong", ["0", "two", "-1", "1.5"])

@@ -18,6 +18,7 @@ from hpcframe.grid.exchange import HaloExchange
 from hpcframe.grid.field import Field
 from hpcframe.grid.halo import Reads, box_reads
 from hpcframe.protocol import check_launch
+from hpcframe.threads import VARIABLE, threads_wanted
 
 PLANS_KEPT = 128  # exchanges and sweeps that are kept for the next time, with the fields that they are for
 
@@ -54,6 +55,7 @@ class CartesianGrid:
         block: the slice of the grid that this rank owns.
         seconds: time (s) this rank spent so far in compiled loops (compute), filling halos and messages (pack), waiting
             for messages (wait), and in reductions (reduce).
+        threads: of each rank, the same on every rank.
         time_blocking: whether stencils may do several steps in one pass over memory; the same on every rank.
         time: simulated time (s), which boundary conditions may depend on. Logically collective.
     """
@@ -94,6 +96,7 @@ class CartesianGrid:
         self.seconds = {"compute": 0.0, "pack": 0.0, "wait": 0.0, "reduce": 0.0}
         self._plans: dict[Any, Plan] = {}
         self._settings: dict[str, str | None] = {}
+        self.threads = threads_wanted(self.setting(VARIABLE))
 
     def _set_geometry(
         self,

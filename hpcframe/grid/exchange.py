@@ -130,10 +130,12 @@ class HaloExchange:
         self._under_way = True
         begin = perf_counter()
         self._sent = [field.sent() for field in self.fields]
-        self._guarded(self._pins)
+        if self._pins:
+            self._guarded(self._pins)
         self._send()
         self._copy()
-        self._guarded(self._early)
+        if self._early:
+            self._guarded(self._early)
         self._seconds["pack"] += perf_counter() - begin
 
     def _send(self) -> None:
@@ -167,7 +169,8 @@ class HaloExchange:
                 f"{self}: a halo grew, a boundary changed or it was freed while messages were under way"
             )
         self._receive()
-        self._guarded(self._late)
+        if self._late:
+            self._guarded(self._late)
         if self._may_fail:
             with collectively(self._comm, f"filling the halo beyond a wall in {self}"):
                 self._raise_kept()
@@ -179,7 +182,8 @@ class HaloExchange:
     def _receive(self) -> None:
         if self._mailboxes.neighbours:
             self._mailboxes.receive(self._number, self._unpacks[self._number % 2])
-        self._unpack()
+        if self._requests:
+            self._unpack()
 
     def _guarded(self, actions: Sequence[Action]) -> None:
         """Do what may call functions of the user's; the first error is kept until all ranks can learn of it."""

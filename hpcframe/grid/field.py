@@ -76,7 +76,7 @@ class Field:
         self.halo = halo
         self.local = Shape(points, halo)
         whole = tuple(count + 2 * width for count, width in zip(points, halo, strict=True))
-        storage = allocate(self.components, whole, halo, self.dtype, touch)
+        storage = allocate(self.components, whole, halo, self.dtype, self.grid.threads if touch else 0)
         self._storage = storage
         self._flat = storage.reshape(-1)
         index: tuple[Any, ...] = (..., *map(slice, whole))
@@ -319,7 +319,7 @@ class Field:
         old = self._interior
         self._allocate(wide, touch=False)
         for component in np.ndindex(self.components):
-            move(old[component], self._interior[component])
+            move(old[component], self._interior[component], self.grid.threads)
         self._filled = {}
 
     def _references(self) -> int:

@@ -1,4 +1,4 @@
-"""Memory for a block: aligned rows, strides that do not collide in the cache, first touched by its rank."""
+"""Memory for a block: aligned rows, strides that do not collide in the cache, first touched by those who compute it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import ctypes
 import math
 import mmap
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from hpcframe.threads import team
 
 CACHE_LINE = 64  # bytes
 UNLIMITED = 2**62  # bytes: no limit is known
@@ -40,28 +43,39 @@ def padded_shape(points: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 
 def allocate(
-    components: tuple[int, ...], points: tuple[int, ...], halo: tuple[int, ...], dtype: np.dtype, touch: bool = True
+    components: tuple[int, ...], points: tuple[int, ...], halo: tuple[int, ...], dtype: np.dtype, threads: int = 1
 ) -> npt.NDArray:
     """Zeroed storage of shape components + padded points, whose first interior point is on a cache line.
 
-    Pages are touched here, by the rank that owns them, so that they lie in its own NUMA domain; without `touch`, only
-    when they are written to.
+    Pages are touched here, so that they lie in the NUMA domain of who touches them: each of the rank's threads touches
+    an equal part, in the order in which it computes planes. With no threads, only when they are written to.
     """
     shape = components + padded_shape(points, dtype.itemsize)
     size = math.prod(shape) * dtype.itemsize
     raw = np.zeros(size + CACHE_LINE, dtype=np.uint8)
     shift = -(raw.ctypes.data + halo[-1] * dtype.itemsize) % CACHE_LINE
-    if touch:
-        raw.fill(0)
+    if threads:
+        _shared_out(lambda begin, end: raw[begin:end].fill(0), size + CACHE_LINE, SLAB, threads)
     return raw[shift : shift + size].view(dtype).reshape(shape)
 
 
-def move(source: npt.NDArray, target: npt.NDArray) -> None:
+def _shared_out(work: Callable[[int, int], None], count: int, least: int, threads: int) -> None:
+    """Do `work(begin, end)` for equal parts of a count, each in a thread of its own; fewer where parts get small."""
+    members = max(1, min(threads, count // least))
+    team().run(lambda member: work(count * member // members, count * (member + 1) // members), members)
+
+
+def move(source: npt.NDArray, target: npt.NDArray, threads: int = 1) -> None:
     """Copy an array, and give the memory of `source` back on the way: its values are lost.
 
-    So a block and a larger copy of it never take the memory of two. Slabs go along the first axis.
+    So a block and a larger copy of it never take the memory of two. Slabs go along the first axis, and each thread
+    copies those of its part of it.
     """
     planes = max(1, SLAB // source[0].nbytes)
+    _shared_out(lambda begin, end: _move(source[begin:end], target[begin:end], planes), len(source), planes, threads)
+
+
+def _move(source: npt.NDArray, target: npt.NDArray, planes: int) -> None:
     begin = -(-source.ctypes.data // HUGE_PAGE) * HUGE_PAGE
     for first in range(0, len(source), planes):
         slab = source[first : first + planes]

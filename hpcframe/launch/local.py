@@ -67,7 +67,8 @@ def command(ranks: int, program: Sequence[str]) -> list[str]:
     if ranks < 1:
         raise InputError(f"{ranks} ranks asked for: a run needs at least 1")
     mpiexec = find_mpiexec(os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
-    return [mpiexec, "-n", str(ranks), *options(implementation(mpiexec), ranks, cores()), *program]
+    placed = options(implementation(mpiexec), ranks, cores(), threads(os.environ))
+    return [mpiexec, "-n", str(ranks), *placed, *program]
 
 
 def run(ranks: int, program: Sequence[str]) -> int:
@@ -78,7 +79,7 @@ def run(ranks: int, program: Sequence[str]) -> int:
     the main thread. The ranks read nothing from standard input. Raises `InputError` as `command` does. Not collective.
     """
     arguments = command(ranks, program)
-    settings = environment({**_terminal(), **os.environ}, oversubscribed=ranks > cores())
+    settings = environment({**_terminal(), **os.environ}, oversubscribed=ranks * threads(os.environ) > cores())
     # A process group of its own keeps the terminal's Ctrl-C from reaching mpiexec, which would kill the ranks at once.
     job = subprocess.Popen(
         arguments, env=settings, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_end_with_the_parent
@@ -110,18 +111,26 @@ def implementation(mpiexec: str) -> str | None:
     return next((name for name, signs in SIGNS.items() if any(sign in said for sign in signs)), None)
 
 
-def options(implementation: str | None, ranks: int, cores: int) -> list[str]:
-    """The options of an mpiexec that place `ranks` ranks on `cores` cores.
+def options(implementation: str | None, ranks: int, cores: int, threads: int = 1) -> list[str]:
+    """The options of an mpiexec that place `ranks` ranks of some threads on `cores` cores.
 
-    Ranks are bound to cores only when they fill the machine: a smaller job would be bound to the first cores, where
-    another one may run already. Intel MPI does this by itself.
+    Ranks are bound to as many cores as they have threads, and only when they fill the machine: a smaller job would be
+    bound to the first cores, where another one may run already. Intel MPI does this by itself.
     """
+    fills = ranks * threads == cores
     if implementation == "openmpi":
-        binding = ["--bind-to", "core" if ranks == cores else "none"]
+        each = ["--map-by", f"slot:PE={threads}"] if fills and threads > 1 else []
+        binding = [*each, "--bind-to", "core" if fills else "none"]
         return binding if ranks <= cores else ["--oversubscribe", *binding]
-    if implementation == "mpich" and ranks == cores:
-        return ["-bind-to", "core"]
+    if implementation == "mpich" and fills:
+        return ["-bind-to", "core" if threads == 1 else f"core:{threads}"]
     return []
+
+
+def threads(environment: Mapping[str, str]) -> int:
+    """Threads of a rank, for placing it; one where the number is none, which the ranks then refuse."""
+    text = environment.get("NUMBA_NUM_THREADS", "")
+    return max(1, int(text)) if text.isdecimal() else 1
 
 
 def cores() -> int:

@@ -14,7 +14,7 @@ from mpi4py import MPI
 from hpcframe.compilation import compile_once_a_node, keep, kept, source_of
 from hpcframe.grid.communicator import Communicator
 from hpcframe.simulation.summary import machine
-from hpcframe.stencils.threads import VARIABLE, team, threads_wanted
+from hpcframe.threads import VARIABLE, team, threads_wanted
 
 # Of each of three arrays. On a node they are together past its last-level cache, and a rank's own past its share of it,
 # on nodes of hundreds of cores too.

@@ -17,7 +17,7 @@ from hpcframe.grid.exchange import HaloExchange
 from hpcframe.grid.field import Field
 from hpcframe.grid.halo import Reads, widths
 from hpcframe.stencils.regions import Box, shares, split
-from hpcframe.stencils.threads import VARIABLE, team, threads_wanted
+from hpcframe.threads import team
 
 if TYPE_CHECKING:
     from hpcframe.grid.cartesian import CartesianGrid
@@ -196,7 +196,7 @@ class Sweep:
         self._seconds = grid.seconds
         self.written = tuple(fields[name] for name in call.writes)
         interior, borders = split(self.written[0].local.points, margins(grid, reads))
-        self.interior: list[list[Box]] = shares(interior, threads_wanted(grid.setting(VARIABLE)), bool(borders))
+        self.interior: list[list[Box]] = shares(interior, grid.threads, bool(borders))
         self.borders: list[Box] = borders
         self.planned_for(fields)
 

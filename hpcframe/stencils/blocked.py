@@ -25,8 +25,8 @@ from hpcframe.stencils.identity import identity_of
 from hpcframe.stencils.loops import executed, form_of, loop_of, region_table, typed_scalars
 from hpcframe.stencils.pipeline import ALL, SPACING, publish, wait_for
 from hpcframe.stencils.point import PointFunction
-from hpcframe.stencils.threads import VARIABLE, team, threads_wanted
 from hpcframe.stencils.wavefront import Wavefront
+from hpcframe.threads import team
 
 if TYPE_CHECKING:
     from hpcframe.grid.cartesian import CartesianGrid
@@ -111,7 +111,7 @@ class BlockedPlan:
         self.form = form_of(point, fields, self.grid.ndim)
         front = Wavefront(written.local.points, self._beyond(), self._reach, self.depth, planes, rows)
         self._plan_tables(front, written, reads, [fields[name] for name in levels[0]], levels)
-        self._members = min(threads_wanted(self.grid.setting(VARIABLE)), len(self._bands) - 1)
+        self._members = min(self.grid.threads, len(self._bands) - 1)
         self._run = self._compile(scalars, levels)
 
     # -- planning -----------------------------------------------------------------------------------------------

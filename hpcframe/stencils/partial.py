@@ -17,7 +17,7 @@ from hpcframe.stencils.loops import compile_loop, form_of, region_table, typed_s
 from hpcframe.stencils.point import PointFunction
 from hpcframe.stencils.positions import WholeNumbers
 from hpcframe.stencils.regions import shares
-from hpcframe.stencils.threads import VARIABLE, team, threads_wanted
+from hpcframe.threads import team
 
 NOTHING: Integers = np.zeros(0, np.int64)
 NAN_KEY = np.iinfo(np.int64).max  # above the key of any number
@@ -54,7 +54,7 @@ class _Loop:
         repeated = first.components and point.index_length[point.fields[0]] == self.grid.ndim
         self.repeats = math.prod(first.components) if repeated else 1
         box = tuple((0, count) for count in first.local.points)
-        held = shares([box], threads_wanted(self.grid.setting(VARIABLE)), False)
+        held = shares([box], self.grid.threads, False)
         self.tables = [self._repeated(region_table(point, self.form, fields, first.block, boxes)) for boxes in held]
 
     def _repeated(self, regions: Integers) -> Integers:

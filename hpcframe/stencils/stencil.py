@@ -20,7 +20,6 @@ from hpcframe.stencils.driver import Levels
 from hpcframe.stencils.loops import compile_loop, default_form, form_of, loop_of, region_table, typed_scalars
 from hpcframe.stencils.point import PointFunction
 from hpcframe.stencils.positions import Form
-from hpcframe.stencils.threads import VARIABLE, threads_wanted
 from hpcframe.stencils.tuning import Search, candidates, given_front
 
 if TYPE_CHECKING:
@@ -261,7 +260,7 @@ class Stencil(PointOperator):
     def _new_search(self, fields: Mapping[str, Field], levels: Levels) -> Search:
         evolving = [fields[name] for level in levels for name in level]
         grid = evolving[0].grid
-        threads = threads_wanted(grid.setting(VARIABLE))
+        threads = grid.threads
         reads = reach(self.point.reads, fields, ())
         width = max(max(halo_of(reads.get(field, ()), grid.ndim)) for field in evolving)
         text = generate.stencil_source(self.point, default_form(self.point))

@@ -50,6 +50,7 @@ class Threads:
         self._begin: list[Event] = []  # for each thread but the caller's
         self._end: list[Event] = []
         self._errors: list[BaseException] = []
+        self._cores: list[int] = []  # of each thread, where each has one; the caller's first
 
     def run(self, work: Work, count: int) -> None:
         """Call work(0), ..., work(count - 1), each in a thread of its own, the first in this one. Not collective.
@@ -62,9 +63,11 @@ class Threads:
             self._work, self._number = work, self._number + 1
             for end in self._end:
                 end.clear()
+            _stay_on(self._cores[:1])
             self._insist(Event.set, self._begin[: count - 1])
             self._do(work, 0)
             self._insist(Event.wait, self._end[: count - 1])
+            _stay_on(self._cores)  # the caller may start threads of other purposes, which inherit where it may be
             self._work = None
             errors, self._errors = self._errors, []
         if errors:
@@ -81,17 +84,17 @@ class Threads:
                 self._errors.append(error)
 
     def _start(self, others: int) -> None:
-        cores = _own_cores(others + 1)
+        if len(self._begin) < others:
+            self._cores = _own_cores(others + 1)
         while len(self._begin) < others:
             self._begin.append(Event())
             self._end.append(Event())
             member = len(self._begin)
-            arguments = (member, self._number, cores[member] if cores else None)
+            arguments = (member, self._number, self._cores[member : member + 1])
             Thread(target=self._serve, args=arguments, daemon=True, name=f"hpcframe-{member}").start()
 
-    def _serve(self, member: int, done: int, core: int | None) -> None:
-        if core is not None:
-            os.sched_setaffinity(0, {core})  # of this thread
+    def _serve(self, member: int, done: int, core: list[int]) -> None:
+        _stay_on(core)
         while True:
             self._begin[member - 1].wait()
             self._begin[member - 1].clear()
@@ -105,6 +108,12 @@ class Threads:
             work(member)
         except BaseException as error:  # raised by run(), in the thread that asked
             self._errors.append(error)
+
+
+def _stay_on(cores: Sequence[int]) -> None:
+    """Bind the calling thread to some cores; where they are not known, leave it to the system."""
+    if cores:
+        os.sched_setaffinity(0, cores)
 
 
 def _own_cores(count: int) -> list[int]:
