@@ -67,6 +67,11 @@ def combine(first: int, second: int, second_length: int) -> int:
     return _times(_power_of_x(8 * second_length), first) ^ second
 
 
+def of_zeros(count: int) -> int:
+    """The checksum of so many bytes that are zero. Not collective."""
+    return _times(_power_of_x(8 * count), ONES) ^ ONES
+
+
 def ready(node: Any) -> None:
     """Compile once a node. Collective over `node`, a communicator of the ranks on this machine."""
     loop = _chosen()

@@ -1,0 +1,151 @@
+"""Where in S3: buckets, prefixes, and what a checkpoint is called there. Pure functions.
+
+    <prefix>/checkpoints/<run>/step-0000100-1a2b3c4d/state.h5 ...    the files of a checkpoint
+    <prefix>/checkpoints/<run>/step-0000100-1a2b3c4d/MANIFEST.json   comes last: with it the checkpoint is there
+    <prefix>/output/..., summary.json, diagnostics.csv
+
+The digits after the step are a checksum of the content: another content has another name, so nothing that is complete
+is ever written over, and what is there already is recognised.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from hpcframe.checkpoint.crc32c import crc32c
+from hpcframe.checkpoint.manifest import NAME, canonical
+from hpcframe.errors import InputError
+
+URL = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?")
+FOLDER = "checkpoints"
+OBJECT = re.compile(rf"{FOLDER}/(\w+)/step-(\d+)-([0-9a-f]{{8}})/(.+)")
+CHOSEN = re.compile(rf"(.*?)(?:(?:^|/){FOLDER}(?:/(\w+)(?:/step-(\d+)-([0-9a-f]{{8}}))?)?)?/*")
+
+
+def is_url(text: str) -> bool:
+    """Whether a text means something in S3 and no file."""
+    return text.startswith("s3://")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A bucket, and what the names of all objects there begin with: nothing, or a text that ends in a slash."""
+
+    bucket: str
+    prefix: str
+
+    @staticmethod
+    def parse(url: str) -> Location:
+        """Not collective. Raises InputError for what is no s3://bucket/prefix."""
+        match = URL.fullmatch(url)
+        if match is None or "//" in (match[2] or "") or ".." in match[1]:
+            raise InputError(
+                f"{url}: expected s3://bucket/prefix, the bucket of 3 to 63 small letters, digits, dots and hyphens"
+            )
+        prefix = (match[2] or "").strip("/")
+        return Location(match[1], f"{prefix}/" if prefix else "")
+
+    def key(self, name: str) -> str:
+        return self.prefix + name
+
+    def url(self, name: str = "") -> str:
+        return f"s3://{self.bucket}/{self.prefix}{name}"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object: its name below the location, its bytes, and when it came."""
+
+    name: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class RemoteCheckpoint:
+    """A checkpoint in S3.
+
+    Attributes:
+        run: the same for all incarnations of a run.
+        identity: the checksum of its content, as in its name.
+        sizes: bytes of each of its objects, by name.
+        committed: when its manifest came; None: it is not complete.
+    """
+
+    run: str
+    step: int
+    identity: str
+    sizes: dict[str, int] = field(default_factory=dict)
+    committed: datetime | None = None
+
+    @property
+    def name(self) -> str:
+        """What the names of its objects begin with, without the last slash."""
+        return f"{FOLDER}/{self.run}/step-{self.step:07d}-{self.identity}"
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.sizes.values())
+
+
+def identity_of(body: dict[str, object]) -> str:
+    """The checksum of what a checkpoint holds: of its manifest as JSON has it, but for when and how it was written."""
+    content = {key: value for key, value in body.items() if key != "written"}
+    return f"{crc32c(canonical(content).encode()):08x}"
+
+
+def checkpoints_in(objects: Iterable[StoredObject]) -> list[RemoteCheckpoint]:
+    """All checkpoints that these objects belong to, complete or not, the newest of each run first."""
+    sizes: dict[tuple[str, int, str], dict[str, int]] = {}
+    committed: dict[tuple[str, int, str], datetime] = {}
+    for each in objects:
+        match = OBJECT.fullmatch(each.name)
+        if match:
+            key = match[1], int(match[2]), match[3]
+            sizes.setdefault(key, {})[match[4]] = each.size
+            if match[4] == NAME:
+                committed[key] = each.modified
+    found = [RemoteCheckpoint(*key, sizes[key], committed.get(key)) for key in sizes]
+    return sorted(found, key=lambda one: (one.run, -one.step, -one.committed.timestamp() if one.committed else 0.0))
+
+
+def candidates(found: Sequence[RemoteCheckpoint]) -> list[RemoteCheckpoint]:
+    """What a run can go on from, the best first: those of the run that came last, by step."""
+    complete = [(one.committed, one) for one in found if one.committed]
+    if not complete:
+        return []
+    _, latest = max(complete, key=lambda pair: pair[0])
+    return [one for _, one in complete if one.run == latest.run]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a URL of a user's means: a location, and maybe one run there, or one checkpoint."""
+
+    location: Location
+    run: str = ""
+    step: int | None = None
+    identity: str = ""
+
+    @staticmethod
+    def parse(url: str) -> Choice:
+        """Not collective. Raises InputError."""
+        whole = Location.parse(url.removesuffix(f"/{NAME}"))
+        match = CHOSEN.fullmatch(whole.prefix)
+        assert match is not None  # it matches everything
+        prefix = match[1].strip("/")
+        location = Location(whole.bucket, f"{prefix}/" if prefix else "")
+        return Choice(location, match[2] or "", int(match[3]) if match[3] else None, match[4] or "")
+
+    def of(self, found: Sequence[RemoteCheckpoint]) -> list[RemoteCheckpoint]:
+        """Those that are meant, the best first."""
+        return candidates(
+            [
+                one
+                for one in found
+                if self.run in ("", one.run) and self.step in (None, one.step) and self.identity in ("", one.identity)
+            ]
+        )

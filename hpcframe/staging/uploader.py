@@ -1,0 +1,211 @@
+"""The process that brings a run to S3: one on each node, beside the ranks and apart from them.
+
+    python -m hpcframe.staging.uploader        what to do comes as a line of JSON; the end of the input means: finish
+
+As a process of its own it takes neither the interpreter's lock nor the memory of a rank; it gives way to ranks that
+compute, and its end does them no harm. It looks at the folder of the run, so nobody has to tell it what is new. The
+first node decides what is pushed, and the others send their shares.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from hpcframe.checkpoint.manifest import BadCheckpointError
+from hpcframe.errors import HpcframeError
+from hpcframe.staging import state as states
+from hpcframe.staging.aws import RefusedError
+from hpcframe.staging.location import Location
+from hpcframe.staging.options import Options
+from hpcframe.staging.pushing import Pusher, is_gone, run_of
+from hpcframe.staging.state import FOLDER, State
+from hpcframe.staging.store import Store
+from hpcframe.staging.upload import UPLOADS, DamagedFileError, StoppedError, Traffic, help_with
+
+LOOK_EVERY = 0.5  # s between two looks at the folder
+REPORT_EVERY = 0.5  # s
+NICENESS = 19  # ranks that compute come first
+SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # s after a failure, doubled each time
+ERRORS = (HpcframeError, BadCheckpointError, OSError)
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What an uploader is told."""
+
+    checkpoints: str  # the folder
+    options: Options
+    token: str = ""  # of all uploaders of this start of the run
+    node: int = 0
+    nodes: int = 1
+
+
+class Uploader:
+    """Pushes until it is told to finish, and then until all is pushed.
+
+    Attributes:
+        finishing: set where nothing more comes.
+        state: what it says of itself.
+        failed: called with each error.
+    """
+
+    def __init__(self, job: Job, failed: Callable[[str], None] = lambda _: None) -> None:
+        """Not collective; nothing is done yet."""
+        self.job, self.failed = job, failed
+        self.finishing = threading.Event()
+        self.traffic = Traffic(job.options.streams, job.options.bandwidth, self._arrived)
+        self.state = State(token=job.token, node=job.node, process=os.getpid(), host=platform.node())
+        self.run_folder = run_of(Path(job.checkpoints))
+        self._store = Store(Location.parse(job.options.url), job.options)
+        self._failures = 0
+        self._moved = time.monotonic()  # when anything went forward
+
+    def run(self) -> bool:
+        """Not collective. Whether all is pushed; otherwise `state.error` says why not."""
+        step = self._lead if self.job.node == 0 else self._help
+        pusher = Pusher(
+            Path(self.job.checkpoints), self.job.options, self._store, self.traffic, self.job.nodes, self.job.token
+        )
+        try:
+            while not step(pusher):
+                self._give_up_in_the_end()
+        except StoppedError as error:
+            self.state.error = self.state.error or str(error)
+            return False
+        self.state.finished = True
+        return True
+
+    def _lead(self, pusher: Pusher) -> bool:
+        """One thing more; whether that was all."""
+        try:
+            if not self.state.ready:
+                pusher.begin()
+                self.state.ready = True
+            finishing = self.finishing.is_set()  # before looking: what came before that is seen
+            tasks = pusher.pending(finishing)
+            self.state.pending = [task.name for task in tasks]
+            if tasks:
+                self._push(pusher, tasks)
+                return False
+        except StoppedError:
+            raise
+        except ERRORS as error:
+            self._note(error)
+            return False
+        if not finishing:
+            self._rest(LOOK_EVERY)
+        return finishing
+
+    def _push(self, pusher: Pusher, tasks: list) -> None:
+        task, state = tasks[0], self.state
+        state.current, state.size, state.arrived = task.name, task.size, 0
+        begun = time.monotonic()
+        try:
+            pusher.push(task)
+        finally:
+            state.seconds += time.monotonic() - begun
+        self._failures, self._moved, state.error, state.refused, state.current = 0, time.monotonic(), "", False, ""
+        state.pushed += task.step is not None
+        state.files += task.step is None
+        if pusher.latest:
+            state.latest = pusher.latest.name
+
+    def _help(self, _: Pusher) -> bool:
+        try:
+            found = help_with(
+                self._store, self.run_folder / FOLDER / UPLOADS, self.job.token, self.job.node, self.traffic
+            )
+            self._failures, self.state.ready = 0, True
+        except StoppedError:
+            raise
+        except ERRORS as error:
+            self._note(error)
+            return False
+        if not found and not self.finishing.is_set():
+            self._rest(LOOK_EVERY)
+        return not found and self.finishing.is_set()
+
+    def _rest(self, seconds: float) -> None:
+        self._moved = time.monotonic()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not self.finishing.is_set():
+            self.traffic.pause(0.05)
+
+    def _note(self, error: Exception) -> None:
+        """Say what went wrong, and wait a while: longer each time, and not as long as others that fail now."""
+        if is_gone(error):
+            return
+        self._failures += 1
+        self.state.failures += 1
+        self.state.error, self.state.refused = str(error), isinstance(error, RefusedError | DamagedFileError)
+        self.failed(str(error))
+        pause = min(LONGEST_PAUSE, SHORTEST_PAUSE * 2 ** (self._failures - 1)) * random.uniform(0.5, 1.0)
+        self.traffic.pause(pause if not isinstance(error, DamagedFileError) else 0.0)
+
+    def _give_up_in_the_end(self) -> None:
+        """Raises StoppedError: nothing has moved for long, and nothing more comes."""
+        limit = self.job.options.wait_seconds
+        if self.finishing.is_set() and self._failures and time.monotonic() - self._moved > limit:
+            raise StoppedError(f"nothing arrived in S3 for {limit:g} s")
+
+    def _arrived(self, count: int) -> None:
+        self._moved = time.monotonic()
+        self.state.arrived += count
+        self.state.sent = self.traffic.sent
+
+
+def main() -> int:
+    """What each node runs; the exit code is 0 where all was pushed."""
+    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
+    _give_way()
+    uploader = Uploader(job, lambda error: print(time.strftime("%Y-%m-%d %H:%M:%S"), error, flush=True))
+    signal.signal(signal.SIGTERM, lambda *_: uploader.traffic.stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the run decides
+    (uploader.run_folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    ended = threading.Event()
+    reporter = threading.Thread(target=_report, args=(uploader, ended), daemon=True)
+    reporter.start()
+    threading.Thread(target=_wait_for_end_of_input, args=(uploader,), daemon=True).start()
+    try:
+        return 0 if uploader.run() else 1
+    finally:
+        ended.set()
+        reporter.join()
+
+
+def _give_way() -> None:
+    """Leave the core of the rank that started this, and let all ranks come first."""
+    with suppress(OSError):
+        os.nice(NICENESS)
+    if hasattr(os, "sched_setaffinity"):
+        with suppress(OSError):
+            os.sched_setaffinity(0, range(os.cpu_count() or 1))  # of these, those that the job may use
+
+
+def _report(uploader: Uploader, ended: threading.Event) -> None:
+    while True:
+        last = ended.is_set()
+        with suppress(HpcframeError):  # a full disk, say: what is pushed is pushed all the same
+            states.write(uploader.run_folder, uploader.state)
+        if last:
+            return
+        ended.wait(REPORT_EVERY)
+
+
+def _wait_for_end_of_input(uploader: Uploader) -> None:
+    sys.stdin.buffer.read()
+    uploader.finishing.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
