@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hpcframe.grid.field import Field as Field
     from hpcframe.simulation.model import Model as Model
     from hpcframe.simulation.model import Parameters as Parameters
+    from hpcframe.staging.companion import Staging as Staging
     from hpcframe.stencils.kernel import kernel as kernel
     from hpcframe.stencils.point import index as index
     from hpcframe.stencils.reductions import Grid as Grid
@@ -44,6 +45,7 @@ _HOME = {
     "save": "hpcframe.checkpoint.hdf5",
     "load": "hpcframe.checkpoint.hdf5",
     "Checkpoints": "hpcframe.checkpoint.checkpoints",
+    "Staging": "hpcframe.staging.companion",
     "Model": "hpcframe.simulation.model",
     "Parameters": "hpcframe.simulation.model",
     "HpcframeError": "hpcframe.errors",

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hpcframe import cli_slurm
+from hpcframe import cli_slurm, cli_stage
+from hpcframe.cli_progress import bar_of_bytes
 from hpcframe.errors import HpcframeError, InputError
 from hpcframe.version import version
 
@@ -28,6 +27,7 @@ checkpoint = typer.Typer(
     help="Look at checkpoints, check them, remove some: on any machine, without MPI.",
 )  # fmt: skip
 app.add_typer(checkpoint, name="checkpoint")
+app.add_typer(cli_stage.app, name="stage")
 for job_command in (cli_slurm.submit, cli_slurm.status, cli_slurm.cancel):
     app.command()(job_command)
 
@@ -58,7 +58,8 @@ def run(
     overrides: Overrides = [],  # noqa: B006 - typer reads it, nothing changes it
     dry_run: Annotated[bool, typer.Option("--dry-run", help="explain what would be done, and stop")] = False,
     restart: Annotated[
-        str, typer.Option(metavar="auto|none|PATH", help="the checkpoint to go on from; auto: the newest, if any")
+        str,
+        typer.Option(metavar="auto|none|PATH|s3://...", help="the checkpoint to go on from; auto: the newest, if any"),
     ] = "auto",
 ) -> None:
     """Run a simulation on this machine. On a cluster: srun -n 512 python -m hpcframe.run sim.toml"""
@@ -140,7 +141,7 @@ def verify(path: Checkpoints, threads: Threads = 0) -> None:
     from hpcframe.checkpoint.inspection import THREADS, bytes_to_read, checkpoints_at, faults
 
     paths, bad = checkpoints_at(path), 0
-    with _progress(sum(map(bytes_to_read, paths))) as advance:
+    with bar_of_bytes(sum(map(bytes_to_read, paths))) as advance:
         for found in paths:
             wrong = list(faults(found, threads or THREADS, advance))
             if wrong and not found.exists():
@@ -150,19 +151,6 @@ def verify(path: Checkpoints, threads: Threads = 0) -> None:
             print(f"{found}: {f'bad: {wrong[0]}{more}' if wrong else 'ok'}", flush=True)
             bad += bool(wrong)
     raise typer.Exit(1 if bad else 0)
-
-
-@contextmanager
-def _progress(size: int) -> Iterator[Callable[[int], None]]:
-    """A bar for that many bytes, on a terminal; and the function that is to be told of bytes that are done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
-
-    console = Console()
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=size)
-        yield lambda count: progress.advance(task, count)
 
 
 @checkpoint.command()

@@ -65,8 +65,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--restart",
         default="auto",
-        metavar="auto|none|PATH",
-        help="go on from the newest checkpoint, if there is any (auto); from none; or from the one at PATH",
+        metavar="auto|none|PATH|s3://...",
+        help="go on from the newest checkpoint, here or else in S3, if there is any (auto); from none; or that",
     )
     return parser.parse_args(arguments)
 
@@ -197,12 +197,16 @@ def _conclude(run: Run, fabric: Fabric, restart: str) -> tuple[int, str, Picture
         print(f"  summary  {run.directory / 'summary.json'}", flush=True)
         if run.is_interrupted:
             how = "the same command" if restart == "auto" else "this command without --restart"
-            print(f"  {run.not_kept or f'checkpoint of step {run.step} kept: {how} continues from it'}")
+            print(f"  {run.not_kept or f'checkpoint of step {run.step} kept: {how} continues from it'}", flush=True)
+    not_staged = run.finish_staging()
+    if run.staging and run.comm.rank == 0:
+        print(f"  in S3    {not_staged or run.staging.options.url}", flush=True)
     assert run.output.latest is not None  # the last step is always written
     picture = (run.output.latest, run.directory / "result.png", run.chosen_fields()[0].name)
     kept = run.checkpointing.latest_step is not None
-    code = (INTERRUPTED if kept else FAILED) if run.is_interrupted else 0
-    reason = run.stopped_by.name if run.is_interrupted else "done"
+    # Who ends a cluster after a run that is done relies on it that all is in S3.
+    code = (INTERRUPTED if kept else FAILED) if run.is_interrupted else FAILED if not_staged else 0
+    reason = run.stopped_by.name if run.is_interrupted else "not staged" if not_staged else "done"
     return code, reason, picture if run.configuration.output.picture else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time as clock
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ class Checkpoints:
         options: as given, with the defaults.
         seconds: what the latest checkpoint took.
         progress: called on this rank for each of its tiles that is read, or written at once: for a watchdog.
+        held: called on rank 0, maybe in another thread; the steps whose checkpoints are not to be removed yet.
     """
 
     def __init__(self, directory: str | os.PathLike[str], **options: Any) -> None:
@@ -71,6 +72,7 @@ class Checkpoints:
         self.options = Options.checked(options)
         self.seconds = Seconds()
         self.progress: Callable[[], None] = _nothing
+        self.held: Callable[[], Collection[int]] = tuple
         self._session: Session | None = None
         self._writer: Writer | None = None
 
@@ -212,7 +214,7 @@ class Checkpoints:
             from hpcframe.checkpoint.session import Session
             from hpcframe.checkpoint.writing import Writer
 
-            self._session = Session(self.directory, self.options, grid, self.progress)
+            self._session = Session(self.directory, self.options, grid, self.progress, lambda: self.held())
             self._writer = Writer(self._session)
         if self._session.grid is not grid:
             raise InputError("these fields live on another grid than those before; use other Checkpoints for them")

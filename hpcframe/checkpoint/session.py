@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,12 +36,20 @@ class Session:
         notices: lines on what was set up, on rank 0.
         counted: whether this incarnation's restart is among the attempts; known on rank 0.
         verified: the step that it went on from, where all of its tiles were read and right.
+        held: the steps that are not to be removed yet; for rank 0.
         restored: the step in the folder that this run goes on from; None where it goes on from none.
     """
 
-    def __init__(self, folder: Path, options: Options, grid: CartesianGrid, progress: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: Options,
+        grid: CartesianGrid,
+        progress: Callable[[], None],
+        held: Callable[[], Collection[int]] = tuple,
+    ) -> None:
         """Collective; touches nothing. Raises InputError, on every rank, for a driver that is not there."""
-        self.folder, self.options, self.grid, self.progress = folder, options, grid, progress
+        self.folder, self.options, self.grid, self.progress, self.held = folder, options, grid, progress, held
         self.lease: Lease | None = None
         self.notices: list[str] = []
         self.restored: int | None = None

@@ -281,7 +281,8 @@ class Writer:
         session.lease.check()  # who has lost the folder removes nothing
         present = steps_in(folder)
         verified = (self._verified_everywhere | session.verified) & present.keys()
-        for old in to_remove(list(present), options.keep, options.keep_every, options.pinned, verified):
+        stay = {*options.pinned, *session.held()}
+        for old in to_remove(list(present), options.keep, options.keep_every, stay, verified):
             try:
                 remove(present[old])
             except OSError as error:  # the new one is safe all the same

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -15,10 +16,12 @@ from hpcframe.checkpoint.checkpoints import Checkpoints
 from hpcframe.checkpoint.deadline import Rates, fits
 from hpcframe.checkpoint.history import History
 from hpcframe.checkpoint.interval import expected_waste, optimal_interval
-from hpcframe.errors import HpcframeError, InputError
+from hpcframe.errors import HpcframeError, InputError, NoCheckpointError
+from hpcframe.files import explained
 from hpcframe.grid.agreement import collectively
 from hpcframe.simulation.configuration import Configuration
 from hpcframe.simulation.model import Model
+from hpcframe.staging.location import is_url
 
 if TYPE_CHECKING:
     from hpcframe.checkpoint.restart import Restored
@@ -48,6 +51,8 @@ class Checkpointing:
         self.model = model
         self.comm = model.grid.comm
         self.folder = directory / FOLDER
+        self.url = configuration.staging.url if configuration.staging else ""
+        self._progress = progress
         self.checkpoints = Checkpoints(
             self.folder,
             keep=section.keep,
@@ -76,20 +81,23 @@ class Checkpointing:
         """Set the fields from a checkpoint, if there is one to continue from. Collective.
 
         Args:
-            how: "auto": the newest of this run that verifies, if there is any; "none"; or the path of one.
+            how: "auto": the newest of this run that verifies, here or else in S3, if there is any; "none"; or the path
+                or the s3:// URL of one.
 
         Raises:
             InputError: it is of another simulation.
             NoCheckpointError: there are checkpoints and none can be used.
         """
-        there = self.comm.bcast(self.folder.is_dir() if self.comm.rank == 0 else None)
-        if how == "none" and there:
-            self.checkpoints.begin_anew(self.model.checkpointed)
-        if how == "none" or (how == "auto" and not there):
+        if how == "none":
+            if self._is_there():
+                self.checkpoints.begin_anew(self.model.checkpointed)
             return None
-        path = None if how == "auto" else Path(how)
-        check = self._check_made_by_a_run if path else self._refuse_another
-        restored = self.checkpoints.restore(self.model.checkpointed, path=path, check=check)
+        if is_url(how):
+            restored: Restored | None = self._restore_from(how)
+        elif how == "auto":
+            restored = self._restore_newest()
+        else:
+            restored = self._restored(Path(how))
         if restored is None:
             return None
         self._latest_step = restored.step if restored.path.parent.resolve() == self.folder.resolve() else None
@@ -100,6 +108,44 @@ class Checkpointing:
                 self.rates = Rates(self.history.commits)
         self._tell([*restored.refused, self.history.notice])
         return restored
+
+    def _is_there(self) -> bool:
+        return bool(self.comm.bcast(self.folder.is_dir() if self.comm.rank == 0 else None))
+
+    def _restored(self, path: Path | None) -> Restored | None:
+        check = self._check_made_by_a_run if path else self._refuse_another
+        return self.checkpoints.restore(self.model.checkpointed, path=path, check=check)
+
+    def _restore_newest(self) -> Restored | None:
+        """From the newest here that verifies, or else the newest in S3, if there is any."""
+        try:
+            restored = self._restored(None) if self._is_there() else None
+        except NoCheckpointError:
+            if not (self.url and self._pull(self.url, self.folder)):
+                raise
+            return self._restored(None)
+        if restored or not (self.url and self._pull(self.url, self.folder)):
+            return restored
+        return self._restored(None)
+
+    def _restore_from(self, url: str) -> Restored | None:
+        """From S3, as from another folder: the checkpoint is read into one of its own, and that goes again."""
+        place = self.folder.parent / "staging" / "pulled"
+        path = self._pull(url, place)
+        if path is None:
+            raise InputError(f"{url}: no complete checkpoint is there; `hpcframe stage ls` shows what is")
+        restored = self._restored(path)
+        with collectively(self.comm, f"removing {place}"), explained(place):
+            if self.comm.rank == 0:
+                shutil.rmtree(place)
+        return restored
+
+    def _pull(self, url: str, folder: Path) -> Path | None:
+        from hpcframe.staging.pulling import pull_newest  # loads boto3, which few runs need
+
+        path, passed_over = pull_newest(url, folder, self.comm, self._progress)
+        self._tell([f"pulled {path.name} from {url}" if path else "", passed_over])
+        return path
 
     def _tell(self, lines: list[str]) -> None:
         for line in filter(None, lines if self.comm.rank == 0 else []):

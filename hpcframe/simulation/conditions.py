@@ -8,6 +8,7 @@ from hpcframe.errors import InputError, nearest
 from hpcframe.simulation.conversion import Keys, Source, convert, convert_value, show
 from hpcframe.simulation.expression import Expression
 from hpcframe.simulation.schema import AXES, Axis, BoundarySection, Condition, FileArray, InitialSection
+from hpcframe.staging.location import Location, is_url
 
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
 KINDS = ("dirichlet", "neumann")
@@ -36,13 +37,20 @@ def _read_entry(value: object, axes: Sequence[str], keys: Keys, source: Source) 
 
 def _read_file(table: dict[str, Any], keys: Keys, source: Source) -> FileArray:
     array = convert(FileArray, table, keys, source)
-    path = Path(source.path).absolute().parent / array.file
+    remote = is_url(array.file)
+    path = Path(array.file) if remote else Path(source.path).absolute().parent / array.file
     if path.suffix not in SUFFIXES:
         raise source.error(
             (*keys, "file"), f"expected a file that ends in {', '.join(SUFFIXES)}, got {show(array.file)}"
         )
     if path.suffix == ".npy" and array.dataset:
         raise source.error((*keys, "dataset"), "a .npy file has one array and no names; leave this out")
+    if remote:
+        try:
+            Location.parse(array.file)
+        except InputError as problem:
+            raise source.error((*keys, "file"), str(problem)) from None
+        return array
     if not path.is_file():
         raise source.error(
             (*keys, "file"), f"no file {path}; a relative path starts at the folder of {source.path.name}"

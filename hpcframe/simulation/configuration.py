@@ -20,6 +20,7 @@ from hpcframe.simulation.schema import (
     OutputSection,
     Section,
     SimulationSection,
+    StagingSection,
     TimeSection,
 )
 
@@ -40,10 +41,9 @@ SECTIONS: dict[str, Sequence[str]] = {  # and the keys in them that do not depen
     "parameters": (),
     "initial": ("state",),
     "boundary": AXES,
+    "staging": StagingSection.__struct_fields__,
 }
-NOT_YET = {
-    "staging": "this version of hpcframe stages no files; remove the section and copy them yourself",
-}
+SECRETS = re.compile(r"(?i)(aws_?)?(access_?key|secret|session_?token|token|password|credential|profile).*")
 ALTERNATIVES = [
     ("time", "steps", "end_time"),
     ("time", "cfl", "dt"),
@@ -87,6 +87,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
         checkpoint=convert(CheckpointSection, table.get("checkpoint", {}), ("checkpoint",), source),
         output=convert(OutputSection, table.get("output", {}), ("output",), source),
         monitor=convert(MonitorSection, table.get("monitor", {}), ("monitor",), source),
+        staging=_read_staging(table["staging"], source) if "staging" in table else None,
     )
 
 
@@ -203,8 +204,6 @@ def _apply(table: dict[str, Any], override: Override, source: Source) -> None:
 
 def _check_sections(table: dict[str, Any], source: Source) -> None:
     for name, content in table.items():
-        if name in NOT_YET:
-            raise source.error((name,), NOT_YET[name])
         if name not in SECTIONS:
             owners = [section for section, keys in SECTIONS.items() if name in keys]
             if not isinstance(content, dict) and owners:
@@ -212,6 +211,18 @@ def _check_sections(table: dict[str, Any], source: Source) -> None:
             raise source.error((), f"unknown section [{name}]{nearest(name, SECTIONS)}")
         if not isinstance(content, dict):
             raise source.error((), f"[{name}] is a section, but got {name} = {show(content)}")
+
+
+def _read_staging(table: dict[str, Any], source: Source) -> StagingSection:
+    """Who may read this file may not thereby write to S3."""
+    for key in table:
+        if SECRETS.match(key):
+            raise source.error(
+                ("staging", key),
+                "no credentials are taken from this file; they come from the role of the instances, or from what "
+                "`aws configure` or AWS_PROFILE says. Remove this line, and change the key if others could read it",
+            )
+    return convert(StagingSection, table, ("staging",), source)
 
 
 def _read_simulation(table: dict[str, Any], source: Source) -> SimulationSection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hpcframe.lazy import h5py
 from hpcframe.simulation.expression import Expression
 from hpcframe.simulation.model import STATE_PREFIX, Model
 from hpcframe.simulation.schema import FileArray, InitialSection
+from hpcframe.staging.location import is_url
 
 
 def set_initial(model: Model, section: InitialSection) -> None:
@@ -50,7 +52,10 @@ def _set_field(field: Field, value: float | str | FileArray) -> None:
 
 
 def _load(field: Field, source: FileArray) -> None:
-    if Path(source.file).suffix.lower() in (".npy", ".npz"):
+    suffix = Path(source.file).suffix.lower()
+    if suffix == ".npy" and is_url(source.file):
+        _load_remote_numpy(field, source)
+    elif suffix in (".npy", ".npz"):
         _load_numpy(field, source)
     else:
         _load_hdf5(field, source)
@@ -60,7 +65,7 @@ def _load_hdf5(field: Field, source: FileArray) -> None:
     """Each rank reads its own block."""
     with collectively(field.grid.comm, f"reading the initial values of '{field.name}'"):
         try:
-            with h5py.File(source.file, "r", locking=False) as file:
+            with _opened_hdf5(source.file) as file:
                 names = [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
                 dataset = file[_array_name(source, names, field.name)]
                 _check_shape(source, dataset.shape, field)
@@ -70,6 +75,67 @@ def _load_hdf5(field: Field, source: FileArray) -> None:
         _check_finite(source, values, field)
         np.copyto(field.local_interior, values, casting="same_kind")
     field.written()
+
+
+def _opened_hdf5(name: str) -> Any:
+    if not is_url(name):
+        return h5py.File(name, "r", locking=False)
+    from hpcframe.staging.remote_file import RemoteFile  # loads boto3, which few runs need
+
+    return h5py.File(RemoteFile(name), "r")
+
+
+def _load_remote_numpy(field: Field, source: FileArray) -> None:
+    """Each rank reads its own block, by ranges."""
+    from hpcframe.staging.remote_file import RemoteFile
+
+    with collectively(field.grid.comm, f"reading the initial values of '{field.name}'"):
+        try:
+            with RemoteFile(source.file) as file:
+                shape, in_columns, dtype = _numpy_header(file)
+                _check_shape(source, shape, field)
+                if in_columns and len(shape) > 1:
+                    raise InputError(f"[initial] {source.file} is in Fortran order; save np.ascontiguousarray of it")
+                values = _block_of(file, shape, dtype, (*map(slice, field.components), *field.block))
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"[initial] {source.file} cannot be read as a NumPy file: {error}") from error
+        _check_finite(source, values, field)
+        values = values.astype(field.dtype) if dtype.kind in "iub" else values
+        np.copyto(field.local_interior, values, casting="same_kind")
+    field.written()
+
+
+def _numpy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns come first, and dtype. Raises ValueError."""
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in read:
+        raise ValueError(f"version {version} of the format is not known")
+    shape, in_columns, dtype = read[version](file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    return shape, in_columns, dtype
+
+
+def _block_of(file: Any, shape: tuple[int, ...], dtype: np.dtype, block: tuple[slice, ...]) -> npt.NDArray:
+    """A block of the array that begins here in the file: of each plane the rows that are needed."""
+    begin, last = file.tell(), shape[-1]
+    rows = block[-2] if len(shape) > 1 else slice(0, 1)
+    values = np.empty([part.stop - part.start for part in block], dtype)
+    run = np.empty((rows.stop - rows.start, last), dtype)
+    leading = block[:-2]
+    for place in np.ndindex(*(part.stop - part.start for part in leading)):
+        at = tuple(part.start + index for part, index in zip(leading, place, strict=True))
+        plane = int(np.ravel_multi_index(at, shape[:-2])) if at else 0
+        row = plane * (shape[-2] if len(shape) > 1 else 1) + rows.start
+        file.seek(begin + row * last * dtype.itemsize)
+        if file.readinto(run.reshape(-1).view(np.uint8)) != run.nbytes:
+            raise ValueError("it is shorter than its header says")
+        part = run[:, block[-1]]
+        values[place] = part if len(shape) > 1 else part[0]
+    return values
 
 
 def _load_numpy(field: Field, source: FileArray) -> None:
@@ -83,7 +149,7 @@ def _load_numpy(field: Field, source: FileArray) -> None:
 
 def _numpy_array(source: FileArray, field: Field) -> npt.NDArray:
     try:
-        opened = np.load(source.file, mmap_mode="r", allow_pickle=False)
+        opened = np.load(*_numpy_file(source.file), allow_pickle=False)
         is_array = isinstance(opened, np.ndarray)
         array = opened if is_array else opened[_array_name(source, opened.files, field.name)]
     except (OSError, ValueError, zipfile.BadZipFile) as error:
@@ -94,6 +160,16 @@ def _numpy_array(source: FileArray, field: Field) -> npt.NDArray:
     _check_finite(source, array, field)
     # A file's whole numbers are welcome in a field of real ones.
     return array.astype(field.dtype) if array.dtype.kind in "iub" else array
+
+
+def _numpy_file(name: str) -> tuple[Any, str | None]:
+    """What numpy opens, and how: an archive in S3 is read whole."""
+    if not is_url(name):
+        return name, "r"
+    from hpcframe.staging.remote_file import RemoteFile
+
+    with RemoteFile(name) as file:
+        return io.BytesIO(file.readall()), None
 
 
 def _array_name(source: FileArray, names: list[str], default: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from mpi4py import MPI
 
@@ -36,6 +38,12 @@ from hpcframe.simulation.schedule import (
     resume_steps,
 )
 from hpcframe.simulation.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from hpcframe.staging.companion import Staging
+
+BEFORE_THE_END = 5.0  # s that an interrupted run leaves, of those that it has
+LINGER, LINGER_UNKNOWN = 90.0, 5.0  # s at most for S3 after an interruption; and where nobody says when the end comes
 
 
 @dataclass
@@ -79,6 +87,7 @@ class Run:
         first_step: the step that this run began from: 0, or that of a checkpoint.
         stopped_by: why it stopped before the last step.
         not_kept: why there is no checkpoint of the step at which it stopped; "" where there is one.
+        staging: what brings results to S3; None where nothing does.
     """
 
     def __init__(self, configuration: Configuration, comm: MPI.Intracomm, restart: str = "auto") -> None:
@@ -114,11 +123,13 @@ class Run:
         self.model = build_model(configuration, self.comm)
         self.grid = self.model.grid
         self.checkpointing = Checkpointing(configuration, self.model, self.directory, self.watchdog.progress)
+        self.staging = self._begin_staging()
         self.watchdog.enter("the initial values, or those of a checkpoint")
         self.steps = self._begin(restart)
         self.step = self.first_step
         self.stopped_by = Reason.NONE
         self.not_kept = ""
+        self._ends = math.inf  # when the job does, by the clock of time.monotonic
         self._every_output = output_interval(configuration.output, self.steps)
         self._every_row = diagnostics_interval(configuration.monitor.every_steps, self.steps)
         self.output = Output(self.directory, self.grid)
@@ -127,6 +138,18 @@ class Run:
                 self.chosen_fields(), lambda step: self._belongs(step, self._every_output), self._time_of
             )
         self.timing.set_up = time.perf_counter() - self.timing.begun
+
+    def _begin_staging(self) -> Staging | None:
+        """Collective. Raises InputError where S3 refuses."""
+        section = self.configuration.staging
+        if section is None:
+            return None
+        from hpcframe.staging.companion import Staging
+
+        self.watchdog.enter("asking S3")
+        staging = Staging(self.checkpointing.folder, comm=self.comm, **msgspec.to_builtins(section))
+        self.checkpointing.checkpoints.held = staging.held
+        return staging
 
     def _begin(self, restart: str) -> Steps:
         """Initial values, or those of a checkpoint. Collective."""
@@ -179,7 +202,9 @@ class Run:
             chunk = next_chunk(until - self.step, decision.longest)
             self.step, self.stopped_by = until, decision.reason
             self.checkpointing.note_steps(self.step, self.timing.advance / (self.step - self.first_step))
+            self._look_after_staging()
             progress.update(self.step)
+            self._ends = time.monotonic() + decision.seconds_left
             if decision.reason:  # time may be short: the state first
                 self._keep(decision, interruptions)
                 self._record(table)
@@ -192,6 +217,15 @@ class Run:
         self.checkpointing.finish()
         if not self.is_interrupted:
             self.checkpointing.complete()
+
+    def finish_staging(self) -> str:
+        """Wait until all is in S3, as long as there is time; "" or why not all is. Collective."""
+        if self.staging is None:
+            return ""
+        left = self._ends - time.monotonic()
+        if self.is_interrupted:
+            left = min(left - BEFORE_THE_END, LINGER) if math.isfinite(left) else LINGER_UNKNOWN
+        return self.staging.finish(max(0.0, left))
 
     def _advance(self, steps: int) -> float:
         self.watchdog.enter(f"steps {self.step + 1} to {self.step + steps}")
@@ -227,6 +261,12 @@ class Run:
             self.checkpointing.save(self.step, self.steps.dt)
             self._set_margin(interruptions)
         self.timing.checkpoints += time.perf_counter() - begin
+
+    def _look_after_staging(self) -> None:
+        if self.staging:
+            self.staging.look()
+            while self.staging.notices:
+                print(f"hpcframe: {self.staging.notices.pop(0)}", file=sys.stderr, flush=True)
 
     def _set_margin(self, interruptions: Interruptions | None) -> None:
         """How long before the end of the job to stop: time for a checkpoint."""

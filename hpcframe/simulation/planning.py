@@ -95,7 +95,17 @@ def _files_lines(configuration: Configuration, steps: Steps, size: int) -> list[
     return [
         f"checkpoints  {checkpoints_in_words(configuration, steps.count, size)}",
         f"output       {count} file(s) in {configuration.simulation.directory}/output",
+        *_staging_lines(configuration),
     ]
+
+
+def _staging_lines(configuration: Configuration) -> list[str]:
+    section = configuration.staging
+    if section is None:
+        return []
+    often = f", one every {section.every_seconds:g} s at most" if section.every_seconds else ""
+    kept = f"the latest {section.keep} checkpoints are kept there" if section.keep else "all checkpoints are kept there"
+    return [f"staging      {' and '.join(section.push)} to {section.url}{often}; {kept}"]
 
 
 def checkpoints_in_words(configuration: Configuration, steps: int | None, size: int) -> str:

@@ -44,6 +44,7 @@ def summarise(run: Run, fabric: Fabric) -> dict[str, Any]:
         },
         "phases": spent,
         "checkpoints": run.checkpointing.summary(run.not_kept),
+        "staging": run.staging.summary() if run.staging else None,
         "speed": _speed(run, advance),
         "halo_share": phases.halo_share(spent),
         "imbalance": phases.imbalance(spent),

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from hpcframe.simulation.conversion import InvalidKeyError, Source
+from hpcframe.staging.options import Options as StagingSection
 
 AXES = ("x", "y", "z")
 
@@ -57,7 +58,7 @@ class GridSection(Section, frozen=True):
 class FileArray(Section, frozen=True):
     """An array in a file: .npy, or the named one of a .npz or HDF5 file (without a name, the only one in it)."""
 
-    file: str  # relative to the folder of sim.toml; absolute once loaded
+    file: str  # relative to the folder of sim.toml, absolute once loaded; or s3://bucket/name
     dataset: str = ""
 
 
@@ -179,3 +180,4 @@ class Configuration(msgspec.Struct, frozen=True):
     checkpoint: CheckpointSection
     output: OutputSection
     monitor: MonitorSection
+    staging: StagingSection | None = None

@@ -19,7 +19,7 @@ from hpcframe.files import explained
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.communicator import connect
 from hpcframe.staging import state as states
-from hpcframe.staging.options import Options
+from hpcframe.staging.options import FILE, Options
 from hpcframe.staging.state import FOLDER, State
 
 ANSWER_WITHIN = 20.0  # s for S3, at the start of a run: after that the run begins without it
@@ -76,6 +76,7 @@ class Staging:
         with collectively(self._comm, f"staging to {self.options.url}"), explained(self.run / FOLDER):
             if self._comm.rank == 0:
                 (self.run / FOLDER).mkdir(parents=True, exist_ok=True)
+                (self.run / FOLDER / FILE).write_bytes(msgspec.json.encode(self.options))  # for `stage push`
         with collectively(self._comm, f"staging to {self.options.url}"), explained(self.run / FOLDER):
             if self._leads:
                 self._start()
@@ -167,15 +168,16 @@ class Staging:
 
     def _wait_for_end(self, seconds: float, progress: Callable[[], None]) -> str:
         assert self._process is not None and self._process.stdin is not None
-        end, sent = time.monotonic() + seconds, -1
+        begun, sent = time.monotonic(), -1
+        end = begun + seconds
         self._process.stdin.close()
         while self._process.poll() is None:
             said = self.state()
             if said and said.sent != sent:
                 sent = said.sent
                 progress()
-            if time.monotonic() > end:
-                return f"not all is in S3 after {seconds:.3g} s; {REMEDY} {self.run}"
+            if time.monotonic() > end or (said and not said.is_alive and not said.finished):
+                return f"not all is in S3 after {time.monotonic() - begun:.3g} s; {REMEDY} {self.run}"
             time.sleep(POLL)
         said = self.state()
         if said and said.finished:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+
+from hpcframe.errors import InputError
+
+if TYPE_CHECKING:
+    from hpcframe.staging.location import Location
 
 MIB = 2**20
 SMALLEST_PART, LARGEST_PART = 5 * MIB, 5 * 2**30  # bytes, of a multipart upload to S3
@@ -13,6 +20,9 @@ TAGS_AT_MOST = 10  # of an object in S3
 
 Kind = Literal["checkpoints", "output"]
 StorageClass = Literal["STANDARD", "INTELLIGENT_TIERING", "STANDARD_IA", "ONEZONE_IA", "GLACIER_IR"]
+
+
+FILE = "options.json"  # in the folder `staging` of a run
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,3 +49,21 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("push: expected at least one of checkpoints, output; leave [staging] out to push nothing")
         if len(self.tags) > TAGS_AT_MOST:
             raise ValueError(f"tags: an object in S3 has {TAGS_AT_MOST} at most, got {len(self.tags)}")
+
+
+def chosen_options(run: Path, url: str, streams: int = 0) -> tuple[Options, Location]:
+    """What a run said of its staging, or a URL; and where that is. Not collective.
+
+    Raises:
+        InputError: neither says where to, or the URL is none.
+    """
+    from hpcframe.staging.location import Location
+
+    known = None
+    with suppress(OSError, msgspec.DecodeError):
+        known = msgspec.json.decode((run / "staging" / FILE).read_bytes(), type=Options)
+    if not known and not url:
+        raise InputError(f"{run}: its run said nothing of staging; give s3://BUCKET/PREFIX")
+    location = Location.parse(url or known.url if known else url)
+    options = msgspec.structs.replace(known, url=location.url()) if known else Options(location.url())
+    return msgspec.structs.replace(options, streams=streams or options.streams), location

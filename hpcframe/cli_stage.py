@@ -1,0 +1,218 @@
+"""`hpcframe stage`: checkpoints and output between a file system and S3, on any machine, without MPI."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpcframe.cli_progress import bar_of_bytes
+from hpcframe.errors import HpcframeError, InputError
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None,
+    help="Checkpoints and output between this file system and S3: on any machine, without MPI.",
+)  # fmt: skip
+
+Folder = Annotated[Path, typer.Argument(help="a run's folder, or its folder `checkpoints`", show_default=False)]
+Url = Annotated[str, typer.Argument(metavar="s3://BUCKET/PREFIX", show_default=False)]
+Streams = Annotated[int, typer.Option(min=1, max=256, help="requests at a time")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would be done, and stop")]
+
+POLL = 0.5  # s
+
+
+@app.command()
+def push(
+    folder: Folder,
+    url: Annotated[str, typer.Argument(metavar="[s3://BUCKET/PREFIX]", help="where to; without: as its run said")] = "",
+    streams: Annotated[int, typer.Option(min=0, max=256, help="requests at a time; 0: as its run said, or 16")] = 0,
+    dry_run: DryRun = False,
+) -> None:
+    """Push what is not in S3 yet: the newest checkpoint, and the output. What was sent is not sent again."""
+    from hpcframe.checkpoint.description import readable_bytes
+    from hpcframe.checkpoint.inspection import folder_of
+    from hpcframe.staging.options import chosen_options
+    from hpcframe.staging.pushing import Pusher, run_of
+    from hpcframe.staging.store import Store
+    from hpcframe.staging.upload import Traffic
+
+    checkpoints = folder_of(folder)
+    options, location = chosen_options(run_of(checkpoints), url, streams)
+    traffic = Traffic(options.streams, options.bandwidth)
+    pusher = Pusher(checkpoints, options, Store(location, options), traffic)
+    pusher.begin()
+    tasks = pusher.pending(finishing=True)
+    for task in tasks:
+        if not dry_run:
+            with bar_of_bytes(task.size, task.name) as traffic.progress:
+                pusher.push(task)
+        print(f"{'would push' if dry_run else 'pushed'} {task.name}, {readable_bytes(task.size)}", flush=True)
+    if not tasks:
+        print(f"all is in {location.url()}")
+
+
+@app.command()
+def pull(
+    url: Annotated[str, typer.Argument(metavar="s3://BUCKET/PREFIX", help="or one checkpoint there")],
+    folder: Annotated[Path, typer.Argument(help="a run's folder, made if missing", show_default=False)],
+    output: Annotated[bool, typer.Option("--output", help="the output, too")] = False,
+    streams: Streams = 16,
+    dry_run: DryRun = False,
+) -> None:
+    """Bring the newest checkpoint that is what was written from S3 into a run's folder, to go on from."""
+    from hpcframe.checkpoint.description import readable_bytes
+    from hpcframe.checkpoint.manifest import BadCheckpointError
+    from hpcframe.staging import download
+    from hpcframe.staging.location import FOLDER
+    from hpcframe.staging.remote import chosen
+
+    store, found = chosen(url)
+    bad = []
+    for remote in found:
+        size = readable_bytes(remote.bytes)
+        if dry_run:
+            print(f"would pull {remote.name}, {size}")
+            break
+        try:
+            with bar_of_bytes(remote.bytes, f"step {remote.step}") as advance:
+                path = download.pull(store, remote, folder / FOLDER, streams, advance)
+        except BadCheckpointError as error:
+            bad.append(f"{remote.name}: {error}")
+            continue
+        print(f"pulled {path}, {size}", flush=True)
+        break
+    else:
+        raise HpcframeError(f"no checkpoint in {url} is what was written: {'; '.join(bad)}")
+    if output:
+        for each in download.output_in(store):
+            if not dry_run:
+                download.pull_file(store, each, folder, streams)
+            print(f"{'would pull' if dry_run else 'pulled'} {folder / each.name}, {readable_bytes(each.size)}")
+
+
+@app.command("ls")
+def list_(url: Url) -> None:
+    """List the checkpoints in S3, the newest of each run first, and what interrupted uploads left."""
+    from hpcframe.staging.description import table
+    from hpcframe.staging.location import Choice
+    from hpcframe.staging.remote import listed
+    from hpcframe.staging.store import Store
+
+    store = Store(Choice.parse(url).location)
+    found = listed(store)
+    print(table(found) if found else f"{url} holds no checkpoints")
+    unfinished = list(store.unfinished())
+    if unfinished:
+        print(f"unfinished uploads: {len(unfinished)}; `hpcframe stage gc {store.location.url()}` lets go of old ones")
+
+
+@app.command()
+def verify(
+    url: Url,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="compare S3's own checksums of files, without reading")
+    ] = False,
+    streams: Streams = 16,
+) -> None:
+    """Read all checkpoints in S3, and compare them with their checksums. Exit code 1 if any is bad."""
+    from hpcframe.staging.remote import chosen, faults, faults_by_sums
+
+    store, found = chosen(url)
+    bad = 0
+    with bar_of_bytes(0 if quick else sum(remote.bytes for remote in found)) as advance:
+        for remote in found:
+            wrong = faults_by_sums(store, remote) if quick else faults(store, remote, streams, advance)
+            print(f"{store.location.url(remote.name)}: {f'bad: {wrong}' if wrong else 'ok'}", flush=True)
+            bad += bool(wrong)
+    raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def gc(
+    url: Url,
+    older_than: Annotated[float, typer.Option(metavar="HOURS", min=0, help="what is younger may be under way")] = 24.0,
+    dry_run: DryRun = False,
+) -> None:
+    """Let go of what interrupted uploads left in S3: parts that nobody sees and that are paid for."""
+    import datetime
+
+    from hpcframe.checkpoint.description import readable_bytes
+    from hpcframe.staging.cleaning import leftovers, remove
+    from hpcframe.staging.location import Choice
+    from hpcframe.staging.store import Store
+
+    store = Store(Choice.parse(url).location)
+    found = leftovers(store, datetime.timedelta(hours=older_than))
+    if not dry_run:
+        remove(store, found)
+    did = "would let go of" if dry_run else "let go of"
+    for upload in found.uploads:
+        print(f"{did} the upload of {upload.name}, begun {upload.begun:%Y-%m-%d %H:%M}")
+    for checkpoint in found.checkpoints:
+        print(f"{did} {checkpoint.name}, {readable_bytes(checkpoint.bytes)}, which was never completed")
+    if not found.uploads and not found.checkpoints:
+        print(f"nothing older than {older_than:g} h was left in {store.location.url()}")
+
+
+@app.command()
+def wait(
+    folder: Folder, seconds: Annotated[float, typer.Option(min=0, help="at most; 0: as long as it takes")] = 0.0
+) -> None:
+    """Wait until the run that goes on in a folder has brought all to S3 that is there now. Exit code 1 if it cannot."""
+    from hpcframe.checkpoint.inspection import folder_of
+    from hpcframe.staging import state
+    from hpcframe.staging.pushing import run_of
+
+    run = run_of(folder_of(folder))
+    end = time.monotonic() + (seconds or float("inf"))
+    begun, shown = time.time(), ""
+    while True:
+        said = state.read(run)
+        if said is None:
+            raise InputError(
+                f"{run}: nothing was staged from here; `hpcframe stage push {run} s3://BUCKET/PREFIX` does"
+            )
+        looked = said.at > begun + 2 * POLL  # it has seen what was there when this began
+        if said.finished or (said.is_alive and looked and not said.pending and not said.error):
+            print(
+                f"all is in S3: {said.pushed} checkpoint(s), the latest {said.latest or 'none'}, {said.files} file(s)"
+            )
+            return
+        if not said.is_alive:
+            why = f": {said.error}" if said.error else ""
+            raise HpcframeError(f"{run}: nobody pushes it any more{why}; `hpcframe stage push {run}` does")
+        if time.monotonic() > end:
+            raise HpcframeError(f"{run}: not all is in S3 after {seconds:g} s; {said.error or ', '.join(said.pending)}")
+        text = said.error or said.current or ", ".join(said.pending)
+        if text and text != shown:
+            print(text, flush=True)
+            shown = text
+        time.sleep(POLL)
+
+
+@app.command()
+def lifecycle(
+    url: Url,
+    incomplete_days: Annotated[int, typer.Option(min=1, help="until an unfinished upload is let go of")] = 2,
+    tier: Annotated[
+        list[str], typer.Option(metavar="CLASS:DAYS", help="storage class to move to, and when; as often as needed")
+    ] = [],  # noqa: B006
+    output_days: Annotated[int, typer.Option(min=0, help="until output is deleted; 0: never")] = 0,
+    write: Annotated[bool, typer.Option("--apply", help="write the rules into the bucket")] = False,
+) -> None:
+    """Print the rules by which S3 tidies a location up and moves it to cheaper storage, or write them."""
+    import json
+
+    from hpcframe.staging.lifecycle import apply, read_tier, rules
+    from hpcframe.staging.location import Location
+    from hpcframe.staging.store import Store
+
+    location = Location.parse(url)
+    ours = rules(location, incomplete_days, [read_tier(text) for text in tier], output_days)
+    whole = apply(Store(location), ours) if write else ours
+    print(json.dumps({"Rules": whole}, indent=2))
+    if write:
+        print(f"written to {location.bucket}: {len(ours)} rule(s) of {len(whole)} are hpcframe's")
