@@ -12,31 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from s3 import BUCKET, S3
+from s3 import BUCKET
 
 import hpcframe as hf
 from hpcframe.checkpoint import tiles
 
+pytest_plugins = ["s3_fixtures"]
+
 HPCFRAME = str(Path(sysconfig.get_path("scripts"), "hpcframe"))
 URL = f"s3://{BUCKET}/mine"
 PATIENCE = 100  # s: a program that takes longer hangs
-
-
-@pytest.fixture(scope="session")
-def s3_server():
-    server = S3()
-    server.start()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def s3(s3_server, monkeypatch):
-    """An empty S3, which this process and those that it starts use."""
-    s3_server.reset()
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
-    return s3_server
 
 
 @pytest.fixture
