@@ -112,6 +112,28 @@ def test_rows_of_every_length_and_begin(monkeypatch):
         assert np.array_equal(vectors, scalar), box
 
 
+@hf.stencil
+def far(a, u, k):
+    a[0, 0, 0] = u[0, 0, 0] + k * (
+        u[4, 0, 0] + u[-4, 0, 0] - u[0, 4, 0] - u[0, -4, 0] + u[0, 0, 4] * u[0, 0, -4] + u[3, 0, 1] - u[-3, 0, -1]
+        + u[2, 0, 0] - u[-2, 0, 0] + u[0, 2, 0] * u[0, -2, 0]
+        + u[1, 0, 0] - u[-1, 0, 0] + u[0, 1, 0] - u[0, -1, 0]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("length, together", [(70, (2, 1)), (300, (4, 2, 1))])
+def test_any_number_of_planes_together(monkeypatch, length, together):
+    """Four of long rows, two of short ones, and what is left."""
+    grid = hf.Grid((9, 4, length), comm=MPI.COMM_SELF)
+    fields = {"a": grid.field("a", halo=4), "u": grid.field("u", halo=4)}
+    fields["u"].storage[...] = values(fields["u"].storage.shape)
+    assert vector._together(far.point, form_of(far.point, fields, 3), fields) == together
+    for begin, planes in itertools.product((0, 1), range(1, 9)):
+        box = ((begin, begin + planes), (1, 4), (3, length))
+        vectors, scalar = both(monkeypatch, far, fields, [box], {"k": 0.1})
+        assert np.array_equal(vectors, scalar), box
+
+
 def test_larger_blocks_are_computed_in_vectors(monkeypatch):
     """Which `source` says; a variable switches it off."""
     grid = hf.Grid((32, 33, 34), comm=MPI.COMM_SELF, periodic=True)

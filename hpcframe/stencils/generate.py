@@ -140,17 +140,25 @@ def field_sum_source(point: PointFunction, form: Form) -> str:
 
 def pays_in_pairs(point: PointFunction, form: Form) -> bool:
     """Whether computing the points of two planes together shares enough: few rows, and nothing conditional."""
+    return can_share(point, form) and rows_read(point, form, 2) <= ROWS_IN_PAIRS
+
+
+def can_share(point: PointFunction, form: Form) -> bool:
+    """Whether some planes can be computed together: nothing is conditional, and each statement has one target."""
     if form.ndim == 1 or not all(isinstance(s, ast.Assign) and len(s.targets) == 1 for s in point.body):
         return False
-    if any(isinstance(s.targets[0], ast.Tuple) for s in point.body if isinstance(s, ast.Assign)):
-        return False
+    return not any(isinstance(s.targets[0], ast.Tuple) for s in point.body if isinstance(s, ast.Assign))
+
+
+def rows_read(point: PointFunction, form: Form, planes: int) -> int:
+    """How many rows some planes read together."""
     rows = set()
     for name, reads in point.reads.items():
         for where in reads:
             *lead, first = where[: len(where) - form.ndim + 1]
             rest = where[len(where) - form.ndim + 1 : -1]
-            rows |= {(name, *lead, first + plane, *rest) for plane in (0, 1)}
-    return len(rows) <= ROWS_IN_PAIRS
+            rows |= {(name, *lead, first + plane, *rest) for plane in range(planes)}
+    return len(rows)
 
 
 def _pair_body(point: PointFunction, form: Form) -> list[str]:

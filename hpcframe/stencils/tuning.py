@@ -44,8 +44,11 @@ NONE = Front(1, 0, 0)
 # By axes of the grid.
 FRONTS = {
     2: (Front(8, 8, 1), Front(32, 8, 1), Front(16, 16, 1), Front(16, 32, 1), Front(8, 32, 1), Front(4, 8, 1)),
-    3: (Front(8, 2, 64), Front(16, 2, 128), Front(16, 2, 64), Front(8, 4, 128), Front(8, 2, 32), Front(4, 2, 64)),
-}
+    3: (
+        Front(8, 2, 64), Front(16, 2, 128), Front(16, 2, 64), Front(8, 4, 128), Front(8, 4, 64), Front(8, 2, 32),
+        Front(4, 2, 64),
+    ),
+}  # fmt: skip
 FAR_TOO_MUCH = 8  # times the cache: then it is not tried
 BANDS_A_THREAD = 2  # at least: threads that do bands in turn wait little, and end at about the same time
 LEAST_OF_BAND = 16

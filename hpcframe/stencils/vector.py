@@ -25,6 +25,7 @@ from hpcframe.stencils.positions import Form, WholeNumbers
 NOTE = "# Computed in vectors, with the bits of this loop."
 POINTS = 32**3  # smaller blocks hardly notice, and would be compiled anew for each shape
 GREATEST_POWER = 8
+FIRST_LEVEL = 2**15  # bytes of the first-level cache that most cores have
 EXACT_WHOLE = {True: 2**24, False: 2**53}  # whole numbers up to here have their value in single, double precision
 
 
@@ -121,7 +122,7 @@ def vector_bytes() -> int:
 def stencil_source(point: PointFunction, form: Form, fields: Mapping[str, Field]) -> str:
     """The loop of a stencil over fields of this memory: (fields..., scalars..., regions), as the scalar one."""
     indices = sorted(point.axes)
-    loops = _planes(point, form, 2) if generate.pays_in_pairs(point, form) else _planes(point, form, 1)
+    loops = _planes(point, form, fields)
     lines = [f"_memory_{name} = _memory_of({name})" for name in point.fields]
     lines += generate.region_lines(point, form, indices)
     lines += generate.indent([*_strides(point, form, fields), *loops])
@@ -140,15 +141,31 @@ def _strides(point: PointFunction, form: Form, fields: Mapping[str, Field]) -> l
     return lines
 
 
-def _planes(point: PointFunction, form: Form, together: int) -> list[str]:
-    """Loops over rows, of some planes together; planes that are left over one by one."""
+def _planes(point: PointFunction, form: Form, fields: Mapping[str, Field]) -> list[str]:
+    """Loops over rows, of some planes together; then over the planes that are left, fewer of them together."""
     if form.ndim == 1:
         return [*generate.row_lines(form), _call(point, form, 1)]
-    bulk = f"_range(0, _n0 - {together - 1}, {together})"
-    lines = _over_rows(point, form, bulk, together)
-    if together > 1:
-        lines += _over_rows(point, form, f"_range(_n0 - _n0 % {together}, _n0)", 1)
+    lines, begin = [], "0"
+    for together in _together(point, form, fields):
+        lines += _over_rows(point, form, f"_range({begin}, _n0 - {together - 1}, {together})", together)
+        begin = f"_n0 - _n0 % {together}"
     return lines
+
+
+def _together(point: PointFunction, form: Form, fields: Mapping[str, Field]) -> tuple[int, ...]:
+    """How many planes are computed together, and how many of those that are left.
+
+    Registers set no limit as in scalar loops: with constant strides, addresses need few. Where the rows of two planes
+    are more than the first-level cache holds, all of them come from the second for each row that is computed, and four
+    planes at once need fewer a plane.
+    """
+    if not generate.can_share(point, form):
+        return (1,)
+    one, two = (generate.rows_read(point, form, planes) for planes in (1, 2))
+    if two <= generate.ROWS_IN_PAIRS:
+        return (2, 1)
+    longest = max(field.addressing()[1][-2] * field.dtype.itemsize for field in fields.values())
+    return (1,) if two == 2 * one else (4, 2, 1) if two * longest > FIRST_LEVEL else (2, 1)
 
 
 def _over_rows(point: PointFunction, form: Form, planes: str, together: int) -> list[str]:
