@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hpcframe import cli_stage_fsx
 from hpcframe.cli_progress import bar_of_bytes
 from hpcframe.errors import HpcframeError, InputError
 
@@ -15,6 +16,10 @@ app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
     help="Checkpoints and output between this file system and S3: on any machine, without MPI.",
 )  # fmt: skip
+
+app.command()(cli_stage_fsx.export)
+app.command("import")(cli_stage_fsx.import_)
+app.command()(cli_stage_fsx.release)
 
 Folder = Annotated[Path, typer.Argument(help="a run's folder, or its folder `checkpoints`", show_default=False)]
 Url = Annotated[str, typer.Argument(metavar="s3://BUCKET/PREFIX", show_default=False)]

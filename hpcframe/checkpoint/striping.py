@@ -6,24 +6,16 @@ files that many clients write (FSx for Lustre User Guide, "Striping data in your
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
-from hpcframe.errors import HpcframeError
+from hpcframe.lustre import MOUNTS, LfsError, lfs, mount_of
 
 STRIPE = 16 * 2**20  # bytes
 STRIPE_UNIT = 2**16  # bytes; Lustre takes multiples of it
 BYTES_A_TARGET = 2**30  # a file of less does not gain by another target
-PATIENCE = 10.0  # s for an answer of lfs
-MOUNTS = Path("/proc/self/mounts")
 ACTIVE_TARGET = re.compile(r"^\s*\d+:\s+\S+\s+ACTIVE\b", re.MULTILINE)  # as in "0: fsx-OST0000_UUID ACTIVE"
-
-
-class _LfsError(HpcframeError):
-    """What went wrong with lfs."""
 
 
 def stripe(folder: Path, size: int, count: int = 0, stripe_size: int = 0, mounts: Path = MOUNTS) -> str:
@@ -39,7 +31,8 @@ def stripe(folder: Path, size: int, count: int = 0, stripe_size: int = 0, mounts
         A line that says what was done, and why; "" where there is no `lfs`, or the folder is not on Lustre. What fails
         costs speed only, so it is a line, too.
     """
-    if shutil.which("lfs") is None or not _is_on_lustre(folder, mounts):
+    mount = mount_of(folder, mounts)
+    if shutil.which("lfs") is None or mount is None or mount.kind != "lustre":
         return ""
     servers, unknown = _targets(folder)
     chosen, length = plan_stripes(size, servers, count, stripe_size)
@@ -47,8 +40,8 @@ def stripe(folder: Path, size: int, count: int = 0, stripe_size: int = 0, mounts
     reason = "as asked" if count else f"for files of up to {size / 1e9:.3g} GB"
     what = f"{'all' if chosen == -1 else chosen} storage target(s) {there}, stripes of {length / 2**20:g} MiB, {reason}"
     try:
-        _lfs("setstripe", "-c", str(chosen), "-S", str(length), str(folder))
-    except _LfsError as error:
+        lfs("setstripe", "-c", str(chosen), "-S", str(length), str(folder))
+    except LfsError as error:
         return f"{folder} on Lustre keeps the striping it had, for it could not be set to {what}: {error}"
     return f"{folder} on Lustre: {what}"
 
@@ -69,45 +62,10 @@ def plan_stripes(size: int, servers: int, count: int, stripe_size: int) -> tuple
     return (wanted if wanted == 1 or wanted < servers else -1), length
 
 
-def _is_on_lustre(folder: Path, mounts: Path) -> bool:
-    """Whether the last file system mounted at the folder, or nearest above it, is Lustre."""
-    folder, nearest, kind = folder.resolve(), -1, ""
-    for line in _lines(mounts):
-        _, where, what, *_ = line.split(" ")
-        place = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), where))  # a space is \040
-        if folder.is_relative_to(place) and len(place.parts) >= nearest:
-            nearest, kind = len(place.parts), what
-    return kind == "lustre"
-
-
-def _lines(mounts: Path) -> list[str]:
-    try:
-        return mounts.read_text(errors="surrogateescape").splitlines()
-    except OSError:  # not Linux, so not Lustre
-        return []
-
-
 def _targets(folder: Path) -> tuple[int, str]:
     """Active storage targets of the file system; or 0, and why it is not known."""
     try:
-        count = len(ACTIVE_TARGET.findall(_lfs("osts", str(folder))))
-    except _LfsError as error:
+        count = len(ACTIVE_TARGET.findall(lfs("osts", str(folder))))
+    except LfsError as error:
         return 0, str(error)
     return count, "" if count else "`lfs osts` names none"
-
-
-def _lfs(*arguments: str) -> str:
-    """What it says. Raises _LfsError where it fails or does not answer."""
-    command, english = ["lfs", *arguments], {**os.environ, "LC_ALL": "C"}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, errors="replace", stdin=subprocess.DEVNULL, timeout=PATIENCE, env=english
-        )
-    except subprocess.TimeoutExpired:
-        raise _LfsError(f"`lfs {arguments[0]}` did not answer within {PATIENCE:g} s") from None
-    except OSError as error:
-        raise _LfsError(f"lfs cannot be started: {error}") from error
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise _LfsError(f"`lfs {arguments[0]}` failed: {said[-1] if said else f'exit code {done.returncode}'}")
-    return done.stdout

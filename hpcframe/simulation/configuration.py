@@ -20,9 +20,9 @@ from hpcframe.simulation.schema import (
     OutputSection,
     Section,
     SimulationSection,
-    StagingSection,
     TimeSection,
 )
+from hpcframe.staging.options import Options
 
 __all__ = ["Configuration", "check_names", "convert_parameters", "load", "nearest"]
 
@@ -41,7 +41,7 @@ SECTIONS: dict[str, Sequence[str]] = {  # and the keys in them that do not depen
     "parameters": (),
     "initial": ("state",),
     "boundary": AXES,
-    "staging": StagingSection.__struct_fields__,
+    "staging": Options.__struct_fields__,
 }
 SECRETS = re.compile(r"(?i)(aws_?)?(access_?key|secret|session_?token|token|password|credential|profile).*")
 ALTERNATIVES = [
@@ -213,7 +213,7 @@ def _check_sections(table: dict[str, Any], source: Source) -> None:
             raise source.error((), f"[{name}] is a section, but got {name} = {show(content)}")
 
 
-def _read_staging(table: dict[str, Any], source: Source) -> StagingSection:
+def _read_staging(table: dict[str, Any], source: Source) -> Options:
     """Who may read this file may not thereby write to S3."""
     for key in table:
         if SECRETS.match(key):
@@ -222,7 +222,7 @@ def _read_staging(table: dict[str, Any], source: Source) -> StagingSection:
                 "no credentials are taken from this file; they come from the role of the instances, or from what "
                 "`aws configure` or AWS_PROFILE says. Remove this line, and change the key if others could read it",
             )
-    return convert(StagingSection, table, ("staging",), source)
+    return convert(Options, table, ("staging",), source)
 
 
 def _read_simulation(table: dict[str, Any], source: Source) -> SimulationSection:

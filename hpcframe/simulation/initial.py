@@ -149,7 +149,7 @@ def _load_numpy(field: Field, source: FileArray) -> None:
 
 def _numpy_array(source: FileArray, field: Field) -> npt.NDArray:
     try:
-        opened = np.load(*_numpy_file(source.file), allow_pickle=False)
+        opened = _opened_numpy(source.file)
         is_array = isinstance(opened, np.ndarray)
         array = opened if is_array else opened[_array_name(source, opened.files, field.name)]
     except (OSError, ValueError, zipfile.BadZipFile) as error:
@@ -162,14 +162,14 @@ def _numpy_array(source: FileArray, field: Field) -> npt.NDArray:
     return array.astype(field.dtype) if array.dtype.kind in "iub" else array
 
 
-def _numpy_file(name: str) -> tuple[Any, str | None]:
-    """What numpy opens, and how: an archive in S3 is read whole."""
+def _opened_numpy(name: str) -> Any:
+    """An archive in S3 is read whole."""
     if not is_url(name):
-        return name, "r"
+        return np.load(name, mmap_mode="r", allow_pickle=False)
     from hpcframe.staging.remote_file import RemoteFile
 
     with RemoteFile(name) as file:
-        return io.BytesIO(file.readall()), None
+        return np.load(io.BytesIO(file.readall()), allow_pickle=False)
 
 
 def _array_name(source: FileArray, names: list[str], default: str) -> str:

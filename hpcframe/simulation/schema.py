@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from hpcframe.simulation.conversion import InvalidKeyError, Source
-from hpcframe.staging.options import Options as StagingSection
+from hpcframe.staging.options import Options
 
 AXES = ("x", "y", "z")
 
@@ -180,4 +180,4 @@ class Configuration(msgspec.Struct, frozen=True):
     checkpoint: CheckpointSection
     output: OutputSection
     monitor: MonitorSection
-    staging: StagingSection | None = None
+    staging: Options | None = None

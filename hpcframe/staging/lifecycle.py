@@ -27,7 +27,7 @@ def rules(
             that knows which are superfluous.
     """
     name = f"hpcframe-{hashlib.sha256(location.url().encode()).hexdigest()[:12]}"
-    everything = {
+    everything: dict[str, Any] = {
         "ID": name,
         "Status": "Enabled",
         "Filter": {"Prefix": location.prefix},
