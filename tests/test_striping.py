@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hpcframe import lustre
 from hpcframe.checkpoint.striping import plan_stripes, stripe
 
 MIB, GIB = 2**20, 2**30
@@ -125,7 +124,7 @@ def test_a_failure_is_told_with_what_lfs_said(lustre):
 
 
 def test_an_lfs_that_does_not_answer_is_given_up(lustre, monkeypatch):
-    monkeypatch.setattr(lustre, "PATIENCE", 0.5)
+    monkeypatch.setattr("hpcframe.lustre.PATIENCE", 0.5)
     lustre.answer(body="import time\ntime.sleep(60)")
     said = lustre.stripe(500 * GIB)
     assert "`lfs osts` did not answer" in said
