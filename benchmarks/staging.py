@@ -2,8 +2,8 @@
 
 Against a server that runs here (moto), or against that of AWS_ENDPOINT_URL with a bucket given by --bucket. What is
 compared is one stream of boto3's `upload_file` to the same server, in turns. The server here is a Python program that
-shares the cores with all others, so rates say little; ratios say something. The steps are those of one process on a core
-of its own, timed while an uploader pushes one checkpoint after another, and while none does.
+shares the cores with all others, so rates say little; ratios say something. The steps are those of one process, timed
+while an uploader pushes, and while none does.
 """
 
 from __future__ import annotations
