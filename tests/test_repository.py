@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import boto3
 import pytest
-from botocore.stub import ANY, Stubber
+from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 from s3 import BUCKET
@@ -77,16 +77,16 @@ def test_a_file_belongs_to_the_nearest_link_above_it(linked, folder, name):
         return
     found = repository.covering(pairs, path, FileSystem(ID, Path("/fsx")))
     assert all(found.folder.is_relative_to(each.folder) for each in above)
-    assert found.url_of(path) == f"{found.url}{path.relative_to(found.folder)}"
+    assert found.url_of(path) == "/".join([found.url.rstrip("/"), *path.relative_to(found.folder).parts])
 
 
 def test_links_to_s3_are_listed(fsx):
-    answer = {"Associations": [
-        {"FileSystemPath": "/data", "DataRepositoryPath": "s3://bucket/run"},
-        {"FileSystemPath": "/nfs", "DataRepositoryPath": "nfs://host/export"},
-    ]}  # fmt: skip
     expected = {"Filters": [{"Name": "file-system-id", "Values": [ID]}]}
-    fsx.stubber.add_response("describe_data_repository_associations", answer, expected)
+    pages = [{"FileSystemPath": "/data", "DataRepositoryPath": "s3://bucket/run"}]
+    pages += [{"FileSystemPath": "/nfs", "DataRepositoryPath": "nfs://host/export"}]
+    answers = [{"Associations": [pages[0]], "NextToken": "more"}, {"Associations": [pages[1]]}]
+    for answer, request in zip(answers, [expected, {**expected, "NextToken": "more"}], strict=True):
+        fsx.stubber.add_response("describe_data_repository_associations", answer, request)
     found = repository.associations(fsx, FileSystem(ID, Path("/fsx")))
     assert found == [Association(PurePosixPath("/data"), "s3://bucket/run")]
 
@@ -120,7 +120,7 @@ def test_a_task_is_begun_once_and_waited_for(fsx):
     ],
 )
 def test_a_task_that_did_not_do_all_is_an_error(fsx, end):
-    fsx.stubber.add_response("describe_data_repository_tasks", {"DataRepositoryTasks": [end]}, ANY)
+    fsx.stubber.add_response("describe_data_repository_tasks", {"DataRepositoryTasks": [end]}, {"TaskIds": [TASK]})
     with pytest.raises(HpcframeError, match=r"no access|2 of 3 files|CANCELED"):
         repository.wait(fsx, TASK, lambda _: None, pause=lambda: None)
 

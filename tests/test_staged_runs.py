@@ -114,7 +114,10 @@ def test_what_s3_refuses_ends_a_run_before_it_begins(s3, folder, action, says):
 
 def test_a_dead_s3_costs_no_step_and_no_checkpoint(s3, folder):
     with s3.unreachable():
-        done = run(folder, "--set", "staging.wait_seconds=1", ranks=2)
+        unknown = run(folder, "--set", "staging.wait_seconds=1", ranks=2)
+        assert unknown.returncode == 1 and "begin anew by --restart none" in unknown.stderr
+        assert "Traceback" not in unknown.stderr
+        done = run(folder, "--set", "staging.wait_seconds=1", "--restart", "none", ranks=2)
     assert done.returncode == 1, done.stderr
     assert "not all is in S3" in done.stdout and "hpcframe stage push" in done.stdout
     assert json.loads((folder / "out/summary.json").read_text())["status"] == "done"

@@ -131,7 +131,7 @@ def push(folder, **options):
 def test_what_is_pushed_comes_back_as_it_was(s3, large, tmp_path):
     path = checkpoint(tmp_path / "run", 7)
     pushed = push(tmp_path / "run").latest
-    assert pushed is not None and s3.proxy.requests["part"] == 3
+    assert pushed is not None and s3.proxy.requests["part"] == 4
     assert stage("pull", URL, tmp_path / "new").returncode == 0
     back = tmp_path / "new" / "checkpoints" / path.name
     verify(back)

@@ -141,9 +141,19 @@ class Checkpointing:
         return restored
 
     def _pull(self, url: str, folder: Path) -> Path | None:
-        from hpcframe.staging.pulling import pull_newest  # loads boto3, which few runs need
+        from hpcframe.staging.aws import AwsError, RefusedError  # boto3, which few runs need
+        from hpcframe.staging.pulling import pull_newest
 
-        path, passed_over = pull_newest(url, folder, self.comm, self._progress)
+        try:
+            path, passed_over = pull_newest(url, folder, self.comm, self._progress)
+        except AwsError as error:
+            if isinstance(error, RefusedError):
+                raise
+            # To begin anew here would cost what may be there.
+            raise HpcframeError(
+                f"{error}. Whether {url} has a checkpoint to go on from cannot be known now: start again later, or "
+                f"begin anew by --restart none"
+            ) from error
         self._tell([f"pulled {path.name} from {url}" if path else "", passed_over])
         return path
 

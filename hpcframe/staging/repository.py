@@ -94,11 +94,15 @@ def file_system_of(fsx: Any, path: Path, given: str = "", mounts: Path = MOUNTS)
 
 def associations(fsx: Any, file_system: FileSystem) -> list[Association]:
     """All that is linked to S3. Not collective. Raises AwsError."""
-    with explaining(f"listing what of {file_system.id} is linked to S3"):
-        pages = fsx.get_paginator("describe_data_repository_associations").paginate(
-            Filters=[{"Name": "file-system-id", "Values": [file_system.id]}]
-        )
-        found = [each for page in pages for each in page["Associations"]]
+    found: list[dict[str, Any]] = []
+    request: dict[str, Any] = {"Filters": [{"Name": "file-system-id", "Values": [file_system.id]}]}
+    while True:
+        with explaining(f"listing what of {file_system.id} is linked to S3"):
+            page = fsx.describe_data_repository_associations(**request)
+        found += page["Associations"]
+        if not page.get("NextToken"):
+            break
+        request["NextToken"] = page["NextToken"]
     return [
         Association(PurePosixPath(each["FileSystemPath"]), each["DataRepositoryPath"])
         for each in found
