@@ -51,14 +51,10 @@ def main() -> None:
     options = parser.parse_args()
     server = start_server()
     try:
-        import boto3
-
-        client = boto3.client("s3")
-        client.create_bucket(Bucket=BUCKET)
         with tempfile.TemporaryDirectory() as folder:
-            faults = soak(client, Path(folder), options.minutes)
+            faults = soak(server.client, Path(folder), options.minutes)
     finally:
-        server.kill()
+        server.close()
     print("\n".join(faults) or "nothing grew, and nothing was left")
     sys.exit(bool(faults))
 

@@ -1,7 +1,6 @@
 """How fast checkpoints get to S3, and what steps lose by it: python benchmarks/staging.py
 
-Against a server that runs here (moto), or against that of AWS_ENDPOINT_URL with a bucket given by --bucket. What is
-compared is one stream of boto3's `upload_file` to the same server, in turns. The server here is a Python program that
+Against a server that runs here: moto, behind the proxy of the tests. What is compared is one stream of boto3's `upload_file` to the same server, in turns. The server here is a Python program that
 shares the cores with all others, so rates say little; ratios say something. The steps are those of one process, timed
 while an uploader pushes, and while none does.
 """
@@ -12,7 +11,6 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -24,25 +22,20 @@ from typing import Any
 
 import numpy as np
 
-BUCKET = "benchmark"
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+BUCKET = "science"
 URL = f"s3://{BUCKET}/run"
-LOCAL = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
 
 
 def main() -> None:
     options = arguments()
-    server = start_server() if not os.environ.get("AWS_ENDPOINT_URL") and not options.bucket else None
+    server = start_server()
     try:
-        import boto3
-
-        client = boto3.client("s3")
-        if server:
-            client.create_bucket(Bucket=BUCKET)
         with tempfile.TemporaryDirectory() as folder:
-            report = measure(client, Path(folder), options)
+            report = measure(server.client, Path(folder), options)
     finally:
-        if server:
-            server.kill()
+        server.close()
     for name, values in report.items():
         print(f"{name}: {statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})")
     if options.json:
@@ -53,20 +46,17 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=128, help="of a checkpoint (128)")
     parser.add_argument("--rounds", type=int, default=7, help="(7)")
-    parser.add_argument("--bucket", default="", help="of S3 itself: costs money")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements to FILE")
     return parser.parse_args()
 
 
-def start_server() -> subprocess.Popen[bytes]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    os.environ.update(LOCAL, AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}")
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while socket.socket().connect_ex(("127.0.0.1", port)):
-        time.sleep(0.1)
+def start_server() -> Any:
+    """That of the tests, which compares checksums as S3 does; what this process starts uses it."""
+    from s3 import S3
+
+    server = S3()
+    server.start()
+    os.environ.update(server.environment)
     return server
 
 

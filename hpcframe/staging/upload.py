@@ -269,7 +269,10 @@ class FileUpload:
                 raise
             return
         if not self._is_there(whole):
-            raise AwsError(f"{self.store.location.url(self.name)} is not there as it was sent; it is sent again")
+            raise DamagedFileError(
+                f"{self.store.location.url(self.name)} was completed, and is said to be something else than was sent: "
+                f"this server does not keep the checksums that S3 does. It is not sent again"
+            )
 
     def _is_there(self, checksum: int | None) -> bool:
         found = self.store.head(self.name)
