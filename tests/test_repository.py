@@ -72,6 +72,16 @@ def test_the_client_of_these_tests_refuses_what_fsx_would(fsx, wrong):
         fsx.create_data_repository_task(**right | wrong)
 
 
+def test_the_remedy_for_a_region_that_is_not_known_helps(monkeypatch, tmp_path):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="set AWS_REGION"):
+        aws.client("fsx")
+    monkeypatch.setenv("AWS_REGION", "us-east-2")
+    assert aws.client("fsx").meta.region_name == "us-east-2"
+
+
 def mounts(folder: Path, source: str) -> Path:
     table = folder / "mounts"
     table.write_text(f"/dev/root / ext4 rw 0 0\n{source} {folder}/fsx lustre rw 0 0\n")

@@ -3,6 +3,7 @@ environment, configuration files, the role of the container or of the instance; 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -81,8 +82,10 @@ def client(service: str, connections: int = 16) -> Any:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
+    # AWS sets AWS_REGION, and its other clients read it; boto3 reads AWS_DEFAULT_REGION only.
+    region = os.environ.get("AWS_REGION") or None
     with explaining(f"connecting to {service}"):
-        return boto3.session.Session().client(service, config=config)
+        return boto3.session.Session(region_name=region).client(service, config=config)
 
 
 @contextmanager
