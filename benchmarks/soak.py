@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from staging import BUCKET, start_server
+from staging import BUCKET, client, start_server
 
 LOOK_EVERY = 5.0  # s
 GROWTH = 1.1  # of memory, from the first tenth of the time to the last
@@ -52,9 +52,9 @@ def main() -> None:
     server = start_server()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            faults = soak(server.client, Path(folder), options.minutes)
+            faults = soak(client(), Path(folder), options.minutes)
     finally:
-        server.close()
+        server.communicate()
     print("\n".join(faults) or "nothing grew, and nothing was left")
     sys.exit(bool(faults))
 

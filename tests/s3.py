@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -148,3 +149,16 @@ def _free_port() -> int:
 
 def _end_with_the_parent() -> None:
     LIBC.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def serve() -> None:
+    """A server by itself: the environment for who is to use it is a line of JSON; it ends with its input."""
+    server = S3()
+    server.start()
+    print(json.dumps(server.environment), flush=True)
+    sys.stdin.read()
+    server.close()
+
+
+if __name__ == "__main__":
+    serve()
