@@ -1,8 +1,8 @@
 """How fast checkpoints get to S3, and what steps lose by it: python benchmarks/staging.py
 
 Against a server that runs here: moto, behind the proxy of the tests. What is compared is one stream of boto3's
-`upload_file` to the same server, in turns. The server is a Python program that shares the cores with all others, so rates
-say little; ratios say something. The steps are those of one process on a core of its own, timed while an uploader
+`upload_file` to the same server, in turns. The server is a Python program that shares the cores with all others, so
+rates say little; ratios say something. The steps are those of one process on a core of its own, timed while an uploader
 pushes, while some other program uses the other cores, and alone.
 """
 

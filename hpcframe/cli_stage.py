@@ -212,8 +212,8 @@ def lifecycle(
     import json
 
     from hpcframe.staging.lifecycle import apply, read_tier, rules
-    from hpcframe.staging.location import Location
     from hpcframe.staging.store import Store
+    from hpcframe.staging.url import Location
 
     location = Location.parse(url)
     ours = rules(location, incomplete_days, [read_tier(text) for text in tier], output_days)

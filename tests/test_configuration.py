@@ -294,10 +294,6 @@ def test_a_key_outside_its_section(refused) -> None:
     assert refused("", head="grid = 3\n" + HEAT) == "sim.toml: [grid] is a section, but got grid = 3"
 
 
-def test_sections_of_later_versions_are_not_silently_ignored(refused) -> None:
-    assert "this version of hpcframe stages no files" in refused("[staging]")
-
-
 def test_when_checkpoints_are_made_is_said_once(refused) -> None:
     assert "every_steps is given too" in refused("[checkpoint]\nevery_steps = 100\nevery_seconds = 5.0")
     assert "every_steps is given too" in refused('[checkpoint]\nevery_steps = 100\ninterval = "auto"')

@@ -20,8 +20,9 @@ from hpcframe.checkpoint.manifest import NAME, Extent
 from hpcframe.checkpoint.verify import verify
 from hpcframe.errors import InputError
 from hpcframe.staging import pieces
-from hpcframe.staging.location import Choice, Location, StoredObject, candidates, checkpoints_in
+from hpcframe.staging.location import Choice, StoredObject, candidates, checkpoints_in
 from hpcframe.staging.options import MIB, Options
+from hpcframe.staging.url import Location
 
 pytest_plugins = ["staged"]
 

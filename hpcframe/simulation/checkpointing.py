@@ -21,7 +21,7 @@ from hpcframe.files import explained
 from hpcframe.grid.agreement import collectively
 from hpcframe.simulation.configuration import Configuration
 from hpcframe.simulation.model import Model
-from hpcframe.staging.location import is_url
+from hpcframe.staging.url import is_url
 
 if TYPE_CHECKING:
     from hpcframe.checkpoint.restart import Restored

@@ -8,7 +8,7 @@ from hpcframe.errors import InputError, nearest
 from hpcframe.simulation.conversion import Keys, Source, convert, convert_value, show
 from hpcframe.simulation.expression import Expression
 from hpcframe.simulation.schema import AXES, Axis, BoundarySection, Condition, FileArray, InitialSection
-from hpcframe.staging.location import Location, is_url
+from hpcframe.staging.url import Location, is_url
 
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
 KINDS = ("dirichlet", "neumann")

@@ -17,7 +17,7 @@ from hpcframe.lazy import h5py
 from hpcframe.simulation.expression import Expression
 from hpcframe.simulation.model import STATE_PREFIX, Model
 from hpcframe.simulation.schema import FileArray, InitialSection
-from hpcframe.staging.location import is_url
+from hpcframe.staging.url import is_url
 
 
 def set_initial(model: Model, section: InitialSection) -> None:

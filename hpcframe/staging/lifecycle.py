@@ -8,8 +8,8 @@ from typing import Any
 
 from hpcframe.errors import InputError
 from hpcframe.staging.aws import AwsError, explaining
-from hpcframe.staging.location import Location
 from hpcframe.staging.store import Store
+from hpcframe.staging.url import Location
 
 TIERS = ("STANDARD_IA", "INTELLIGENT_TIERING", "ONEZONE_IA", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE")
 NO_RULES = "NoSuchLifecycleConfiguration"

@@ -1,4 +1,4 @@
-"""Where in S3: buckets, prefixes, and what a checkpoint is called there. Pure functions.
+"""What a checkpoint is called in S3, and which there are. Pure functions.
 
     <prefix>/checkpoints/<run>/step-0000100-1a2b3c4d/state.h5 ...    the files of a checkpoint
     <prefix>/checkpoints/<run>/step-0000100-1a2b3c4d/MANIFEST.json   comes last: with it the checkpoint is there
@@ -17,42 +17,11 @@ from datetime import datetime
 
 from hpcframe.checkpoint.crc32c import crc32c
 from hpcframe.checkpoint.manifest import NAME, canonical
-from hpcframe.errors import InputError
+from hpcframe.staging.url import Location
 
-URL = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?")
 FOLDER = "checkpoints"
 OBJECT = re.compile(rf"{FOLDER}/(\w+)/step-(\d+)-([0-9a-f]{{8}})/(.+)")
 CHOSEN = re.compile(rf"(.*?)(?:(?:^|/){FOLDER}(?:/(\w+)(?:/step-(\d+)-([0-9a-f]{{8}}))?)?)?/*")
-
-
-def is_url(text: str) -> bool:
-    """Whether a text means something in S3 and no file."""
-    return text.startswith("s3://")
-
-
-@dataclass(frozen=True)
-class Location:
-    """A bucket, and what the names of all objects there begin with: nothing, or a text that ends in a slash."""
-
-    bucket: str
-    prefix: str
-
-    @staticmethod
-    def parse(url: str) -> Location:
-        """Not collective. Raises InputError for what is no s3://bucket/prefix."""
-        match = URL.fullmatch(url)
-        if match is None or "//" in (match[2] or "") or ".." in match[1]:
-            raise InputError(
-                f"{url}: expected s3://bucket/prefix, the bucket of 3 to 63 small letters, digits, dots and hyphens"
-            )
-        prefix = (match[2] or "").strip("/")
-        return Location(match[1], f"{prefix}/" if prefix else "")
-
-    def key(self, name: str) -> str:
-        return self.prefix + name
-
-    def url(self, name: str = "") -> str:
-        return f"s3://{self.bucket}/{self.prefix}{name}"
 
 
 @dataclass(frozen=True)

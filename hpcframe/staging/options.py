@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from hpcframe.errors import InputError
+from hpcframe.staging.url import Location
 
 if TYPE_CHECKING:
-    from hpcframe.staging.location import Location
-
 MIB = 2**20
 SMALLEST_PART, LARGEST_PART = 5 * MIB, 5 * 2**30  # bytes, of a multipart upload to S3
 TAGS_AT_MOST = 10  # of an object in S3
@@ -42,8 +41,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wait_seconds: Annotated[float, Meta(ge=0)] = 300.0  # s that the end of a run waits without anything arriving in S3
 
     def __post_init__(self) -> None:
-        from hpcframe.staging.location import Location
-
         Location.parse(self.url)
         if not self.push:
             raise ValueError("push: expected at least one of checkpoints, output; leave [staging] out to push nothing")
@@ -57,8 +54,6 @@ def chosen_options(run: Path, url: str, streams: int = 0) -> tuple[Options, Loca
     Raises:
         InputError: neither says where to, or the URL is none.
     """
-    from hpcframe.staging.location import Location
-
     known = None
     with suppress(OSError, msgspec.DecodeError):
         known = msgspec.json.decode((run / "staging" / FILE).read_bytes(), type=Options)

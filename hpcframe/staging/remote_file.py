@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcframe.errors import InputError
-from hpcframe.staging.location import Location
 from hpcframe.staging.options import MIB
 from hpcframe.staging.store import Store
+from hpcframe.staging.url import Location
 
 BLOCK = 4 * MIB  # bytes of a request
 BLOCKS_KEPT = 8

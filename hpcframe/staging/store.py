@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcframe.staging.aws import AwsError, DamagedError, RefusedError, client, explaining
-from hpcframe.staging.location import Location, StoredObject
+from hpcframe.staging.location import StoredObject
 from hpcframe.staging.options import Options
+from hpcframe.staging.url import Location
 
 ABSENT = {"NoSuchKey", "NotFound"}
 DELETED_AT_ONCE = 1000  # objects that one request deletes

@@ -26,12 +26,12 @@ from hpcframe.checkpoint.manifest import BadCheckpointError
 from hpcframe.errors import HpcframeError
 from hpcframe.staging import state as states
 from hpcframe.staging.aws import RefusedError
-from hpcframe.staging.location import Location
 from hpcframe.staging.options import Options
 from hpcframe.staging.pushing import Pusher, is_gone, run_of
 from hpcframe.staging.state import FOLDER, State
 from hpcframe.staging.store import Store
 from hpcframe.staging.upload import UPLOADS, DamagedFileError, StoppedError, Traffic, help_with
+from hpcframe.staging.url import Location
 
 LOOK_EVERY = 0.5  # s between two looks at the folder
 REPORT_EVERY = 0.5  # s
