@@ -12,7 +12,6 @@ from msgspec import Meta
 from hpcframe.errors import InputError
 from hpcframe.staging.url import Location
 
-if TYPE_CHECKING:
 MIB = 2**20
 SMALLEST_PART, LARGEST_PART = 5 * MIB, 5 * 2**30  # bytes, of a multipart upload to S3
 TAGS_AT_MOST = 10  # of an object in S3
