@@ -53,7 +53,9 @@ def push(
     for task in tasks:
         if not dry_run:
             with bar_of_bytes(task.size, task.name) as traffic.progress:
-                pusher.push(task)
+                if not pusher.push(task):
+                    print(f"{task.name} is gone: a run that goes on has removed it", flush=True)
+                    continue
         print(f"{'would push' if dry_run else 'pushed'} {task.name}, {readable_bytes(task.size)}", flush=True)
     if not tasks:
         print(f"all is in {location.url()}")

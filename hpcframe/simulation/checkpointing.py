@@ -52,6 +52,7 @@ class Checkpointing:
         self.comm = model.grid.comm
         self.folder = directory / FOLDER
         self.url = configuration.staging.url if configuration.staging else ""
+        self._with_output = bool(configuration.staging and "output" in configuration.staging.push)
         self._progress = progress
         self.checkpoints = Checkpoints(
             self.folder,
@@ -126,6 +127,10 @@ class Checkpointing:
             return self._restored(None)
         if restored or not (self.url and self._pull(self.url, self.folder)):
             return restored
+        if self._with_output:
+            from hpcframe.staging.pulling import pull_output
+
+            pull_output(self.url, self.folder.parent, self.comm, self._progress)
         return self._restored(None)
 
     def _restore_from(self, url: str) -> Restored | None:

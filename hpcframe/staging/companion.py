@@ -159,7 +159,12 @@ class Staging:
         Returns:
             "" or why not all is there, the same on every rank. It can be pushed later; what was sent is not sent again.
         """
-        reason = self._wait_for_end(seconds, progress) if self._comm.rank == 0 else ""
+        reason = ""
+        if self._comm.rank == 0:
+            try:
+                reason = self._wait_for_end(seconds, progress)
+            except (OSError, HpcframeError) as error:  # all others wait for this rank
+                reason = f"not all is in S3: {error}; {REMEDY} {self.run}"
         done = self._comm.Ibarrier()
         while not done.Test():  # without using a core, which uploaders may need
             time.sleep(POLL)
@@ -167,7 +172,10 @@ class Staging:
         return self._comm.bcast(reason)
 
     def _wait_for_end(self, seconds: float, progress: Callable[[], None]) -> str:
-        assert self._process is not None and self._process.stdin is not None
+        assert self._process is not None
+        if self._process.poll() is not None:
+            self._start()
+        assert self._process.stdin is not None
         begun, sent = time.monotonic(), -1
         end = begun + seconds
         self._process.stdin.close()

@@ -13,10 +13,11 @@ from hpcframe.checkpoint.manifest import BadCheckpointError, Manifest
 from hpcframe.errors import NoCheckpointError
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.communicator import Communicator, connect
-from hpcframe.staging.download import Download
-from hpcframe.staging.location import Choice, RemoteCheckpoint
+from hpcframe.staging.download import Download, output_in, pull_file
+from hpcframe.staging.location import Choice, RemoteCheckpoint, StoredObject
 from hpcframe.staging.remote import listed, read_manifest, to_read
 from hpcframe.staging.store import Store
+from hpcframe.staging.url import Location
 
 READERS_A_NODE = 8  # ranks that read: a process gets about 1 GB/s through the interpreter
 STREAMS = 4  # requests at a time, of each
@@ -51,6 +52,27 @@ def pull_newest(url: str, folder: Path, comm: MPI.Intracomm, progress: Callable[
     if bad:
         raise NoCheckpointError(f"no checkpoint in {url} is what was written: {'; '.join(bad)}")
     return None, ""
+
+
+def pull_output(url: str, run: Path, comm: MPI.Intracomm, progress: Callable[[], None]) -> None:
+    """Bring the output at a location into the folder of a run that goes on from there, but what is there. Collective.
+
+    Otherwise the run's own series and diagnostics, which begin where it does, would take the place of those in S3.
+
+    Raises:
+        HpcframeError: on every rank, where S3 or the disk says no.
+    """
+    shared, store = connect(comm), Store(Location.parse(url), streams=STREAMS)
+    found: list[StoredObject] = []
+    with collectively(comm, f"looking for output in {url}"):
+        if comm.rank == 0:
+            found = [each for each in output_in(store) if not (run / each.name).exists()]
+    found = comm.bcast(found)
+    share = _share(shared)
+    with collectively(comm, f"reading the output in {url}"):
+        for each in found[share]:
+            pull_file(store, each, run, STREAMS)
+            progress()
 
 
 def _pull(

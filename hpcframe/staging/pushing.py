@@ -150,8 +150,8 @@ class Pusher:
 
     # -- doing it -----------------------------------------------------------------------------------------------
 
-    def push(self, task: Task) -> None:
-        """Not collective.
+    def push(self, task: Task) -> bool:
+        """Whether it is in S3 now; False where it is gone meanwhile. Not collective.
 
         Raises:
             StoppedError: asked to stop.
@@ -160,16 +160,19 @@ class Pusher:
         """
         if task.step is None:
             self._push_file(task)
-            return
+            return True
         hold = self.run / STAGING / HOLDS / str(task.step)
+        hold.parent.mkdir(parents=True, exist_ok=True)
         hold.touch()
         try:
             self._push_checkpoint(task)
         except FileNotFoundError:
             if task.path.exists():
-                raise  # otherwise it made place for newer ones before it was held
+                raise
+            return False  # it made place for newer ones before it was held
         finally:
             hold.unlink(missing_ok=True)
+        return True
 
     def _push_checkpoint(self, task: Task) -> None:
         manifest, text, remote = load(task.path)

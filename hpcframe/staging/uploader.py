@@ -111,11 +111,11 @@ class Uploader:
         state.current, state.size, state.arrived = task.name, task.size, 0
         begun = time.monotonic()
         try:
-            pusher.push(task)
+            pushed = pusher.push(task)
         finally:
             state.seconds += time.monotonic() - begun
         self._failures, self._moved, state.error, state.refused, state.current = 0, time.monotonic(), "", False, ""
-        state.pushed += task.step is not None
+        state.pushed += pushed and task.step is not None
         state.files += task.step is None
         if pusher.latest:
             state.latest = pusher.latest.name
@@ -144,6 +144,7 @@ class Uploader:
     def _note(self, error: Exception) -> None:
         """Say what went wrong, and wait a while: longer each time, and not as long as others that fail now."""
         if is_gone(error):
+            self.traffic.pause(LOOK_EVERY)
             return
         self._failures += 1
         self.state.failures += 1
