@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from s3 import BUCKET
 from staged import HPCFRAME, URL, checkpoint, killed, push_command, same_files, stage
+from waiting import until
 
 import hpcframe as hf
 from hpcframe.checkpoint.crc32c import crc32c, of_zeros
@@ -312,6 +313,20 @@ def test_nodes_share_the_parts_of_one_object(s3, large, tmp_path):
     assert all(each["sent"] >= PART for each in said), "each sent some"
     assert sum(each["sent"] for each in said) < 1.1 * sum(file.stat().st_size for file in path.iterdir())
     assert stage("verify", URL).returncode == 0
+
+
+def test_a_server_that_is_killed_and_loses_all_gets_all_again(s3, large, tmp_path):
+    path = checkpoint(tmp_path / "run", 7)
+    with s3.failing("delay", method="PUT", path="partNumber", seconds=0.3):
+        worker = uploader(tmp_path / "run", 0, 1)
+        until(lambda: s3.proxy.requests["part"] > 1)
+        s3.kill()
+        until(lambda: json.loads((tmp_path / "run/staging/uploader-0.json").read_text())["error"])
+        s3.start()
+    worker.stdin.close()
+    assert worker.wait(60) == 0
+    assert stage("pull", URL, tmp_path / "new").returncode == 0
+    assert same_files(path, tmp_path / "new" / "checkpoints" / path.name)
 
 
 def test_the_first_node_takes_over_from_one_that_died(s3, large, tmp_path, monkeypatch):
