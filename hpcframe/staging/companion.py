@@ -187,9 +187,9 @@ class Staging:
             if time.monotonic() > end or (said and not said.is_alive and not said.finished):
                 return f"not all is in S3 after {time.monotonic() - begun:.3g} s; {REMEDY} {self.run}"
             time.sleep(POLL)
-        said = self.state()
-        if said and said.finished:
+        if self._process.returncode == 0:
             return ""
+        said = self.state()
         why = said.error if said and said.error else f"the uploader ended with {self._process.returncode}"
         return f"not all is in S3: {why}; {REMEDY} {self.run}"
 

@@ -11,7 +11,7 @@ from hpcframe.checkpoint.record import BrokenRecordError, read_record
 from hpcframe.files import write_text
 
 FOLDER = "staging"  # in the folder of a run
-SILENT = 15.0  # s after which an uploader that said nothing is taken for dead
+SILENT = 60.0  # s after which an uploader that said nothing is taken for dead: it has the lowest priority
 
 
 class State(msgspec.Struct, kw_only=True):
