@@ -5,6 +5,8 @@ import os
 import pytest
 from s3 import S3
 
+from hpcframe.checkpoint import tiles
+
 
 @pytest.fixture(scope="session")
 def s3_server():
@@ -27,3 +29,9 @@ def s3(s3_server, monkeypatch):
     yield s3_server
     mistakes, s3_server.proxy.mistakes = s3_server.proxy.mistakes, []
     assert not mistakes, "".join(mistakes)
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Tiles of a megabyte, so that files of a test have many parts."""
+    monkeypatch.setattr(tiles, "TILE_BYTES", 2**20)

@@ -11,23 +11,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 from s3 import BUCKET
 
 import hpcframe as hf
-from hpcframe.checkpoint import tiles
-
-pytest_plugins = ["s3_fixtures"]
 
 HPCFRAME = str(Path(sysconfig.get_path("scripts"), "hpcframe"))
 URL = f"s3://{BUCKET}/mine"
 PATIENCE = 100  # s: a program that takes longer hangs
-
-
-@pytest.fixture
-def large(monkeypatch):
-    """Tiles of a megabyte, so that files of a test have many parts."""
-    monkeypatch.setattr(tiles, "TILE_BYTES", 2**20)
 
 
 def checkpoint(folder: Path, step: int, size: int = 128, value: float = 0.0, **options) -> Path:

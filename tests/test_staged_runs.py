@@ -18,7 +18,7 @@ from waiting import until
 from hpcframe.checkpoint.manifest import NAME
 from hpcframe.simulation.configuration import load
 
-pytest_plugins = ["staged"]
+pytest_plugins = ["s3_fixtures"]
 
 SIMULATION = f"""
 [simulation]

@@ -25,7 +25,7 @@ from hpcframe.staging.location import Choice, StoredObject, candidates, checkpoi
 from hpcframe.staging.options import MIB, Options
 from hpcframe.staging.url import Location
 
-pytest_plugins = ["staged"]
+pytest_plugins = ["s3_fixtures"]
 
 PART = 5 * MIB  # the smallest that S3 takes
 
