@@ -159,6 +159,9 @@ def steps_while_pushing(folder: Path, client: Any, rounds: int) -> list[tuple[st
     def steps() -> float:
         return timed(lambda: diffuse.iterate(v, u, steps=1500, k=0.1))
 
+    def waited() -> float:  # seconds that this process could have computed and another one had its core
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+
     os.sched_setaffinity(
         0, sorted(os.sched_getaffinity(0))[:1]
     )  # as a rank that its launcher binds; the server has the others
@@ -169,11 +172,14 @@ def steps_while_pushing(folder: Path, client: Any, rounds: int) -> list[tuple[st
         empty(client, folder)
         worker = uploader(folder, 0, 1)
         wait_until_sending(folder)
+        before = waited()
         pushing = steps()
+        lost = waited() - before
         end(worker)
         worker = subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=leave_first_core)
         found += [
             ("steps while pushing / steps alone", pushing / alone),
+            ("share of that time in which others had the core, %", 100 * lost / pushing),
             ("steps while the other core computes / steps alone", steps() / alone),
         ]
         end(worker)

@@ -125,9 +125,15 @@ def verify(
     streams: Streams = 16,
 ) -> None:
     """Read all checkpoints in S3, and compare them with their checksums. Exit code 1 if any is bad."""
-    from hpcframe.staging.remote import chosen, faults, faults_by_sums
+    from hpcframe.staging.location import Choice
+    from hpcframe.staging.remote import faults, faults_by_sums, listed
+    from hpcframe.staging.store import Store
 
-    store, found = chosen(url)
+    choice = Choice.parse(url)
+    store = Store(choice.location, streams=streams)
+    found = [one for one in listed(store) if one.committed and choice.means(one)]
+    if not found:
+        raise InputError(f"{url}: no complete checkpoint is there; `hpcframe stage ls` shows what is")
     bad = 0
     with bar_of_bytes(0 if quick else sum(remote.bytes for remote in found)) as advance:
         for remote in found:

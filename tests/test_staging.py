@@ -159,6 +159,14 @@ def test_the_manifest_comes_last_and_nothing_complete_is_written_over(s3, tmp_pa
     assert store.read_whole(f"{remote.name}/{NAME}") == (path / NAME).read_bytes()
 
 
+def test_all_runs_of_a_location_are_verified(s3, tmp_path):
+    for name in ("one", "two"):
+        checkpoint(tmp_path / name, 7, size=16)
+        push(tmp_path / name)
+    assert stage("verify", URL).stdout.count(": ok") == 2
+    assert stage("verify", f"{URL}/elsewhere").returncode == 2
+
+
 def test_another_content_of_the_same_step_has_another_name(s3, tmp_path):
     first, second = tmp_path / "one", tmp_path / "two"
     checkpoint(first, 7, size=16)
@@ -274,6 +282,29 @@ def test_without_credentials_the_error_says_where_they_come_from(s3, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k not in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     refused = stage("push", tmp_path / "run", URL, env=environment)
     assert refused.returncode == 2 and "attach a role" in refused.stderr
+
+
+def test_objects_are_stored_as_the_options_say(s3, large, tmp_path):
+    checkpoint(tmp_path / "run", 7)
+    remote = push(tmp_path / "run", storage_class="STANDARD_IA", tags={"Project": "a b"}, kms_key="mine").latest
+    for name in (NAME, "state.h5"):  # one request, and parts
+        where = {"Bucket": BUCKET, "Key": f"mine/{remote.name}/{name}"}
+        found = s3.client.head_object(**where)
+        assert found["StorageClass"] == "STANDARD_IA" and found["SSEKMSKeyId"].endswith("mine")
+        assert s3.client.get_object_tagging(**where)["TagSet"] == [{"Key": "Project", "Value": "a b"}]
+
+
+def test_no_more_bytes_a_second_than_allowed(monkeypatch):
+    from hpcframe.staging import upload
+
+    now = [100.0]
+    monkeypatch.setattr(upload.time, "monotonic", lambda: now[0])
+    pace, sent, begun = upload.Pace(1000.0), 0, now[0]
+    for count in (500, 2000, 100, 700, 50):
+        now[0] += pace.delay(count)
+        assert sent <= 1000.0 * (now[0] - begun) + 1e-6
+        sent += count
+    assert upload.Pace(0.0).delay(10**9) == 0.0
 
 
 def test_old_checkpoints_go_from_s3_and_the_newest_never(s3, tmp_path):

@@ -110,11 +110,8 @@ class Choice:
         return Choice(location, match[2] or "", int(match[3]) if match[3] else None, match[4] or "")
 
     def of(self, found: Sequence[RemoteCheckpoint]) -> list[RemoteCheckpoint]:
-        """Those that are meant, the best first."""
-        return candidates(
-            [
-                one
-                for one in found
-                if self.run in ("", one.run) and self.step in (None, one.step) and self.identity in ("", one.identity)
-            ]
-        )
+        """Those that are meant and that a run can go on from, the best first."""
+        return candidates([one for one in found if self.means(one)])
+
+    def means(self, one: RemoteCheckpoint) -> bool:
+        return self.run in ("", one.run) and self.step in (None, one.step) and self.identity in ("", one.identity)
