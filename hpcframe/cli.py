@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from hpcframe import cli_slurm, cli_stage
+from hpcframe import cli_cluster, cli_instances, cli_slurm, cli_stage
 from hpcframe.cli_progress import bar_of_bytes
 from hpcframe.errors import HpcframeError, InputError
 from hpcframe.version import version
@@ -28,8 +28,9 @@ checkpoint = typer.Typer(
 )  # fmt: skip
 app.add_typer(checkpoint, name="checkpoint")
 app.add_typer(cli_stage.app, name="stage")
-for job_command in (cli_slurm.submit, cli_slurm.status, cli_slurm.cancel):
-    app.command()(job_command)
+app.add_typer(cli_cluster.app, name="cluster")
+for command in (cli_slurm.submit, cli_slurm.status, cli_slurm.cancel, cli_instances.instances):
+    app.command()(command)
 
 Configuration = Annotated[Path, typer.Argument(help="sim.toml; `hpcframe new heat` prints one", show_default=False)]
 Ranks = Annotated[int, typer.Option("-n", "--ranks", min=1, help="ranks to start on this machine")]

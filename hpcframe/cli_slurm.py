@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from hpcframe.cli_needs import needs_in, steps_of
 
 if TYPE_CHECKING:
     from hpcframe.grid.decomposition import Decomposition
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from hpcframe.simulation.needs import Needs
 
 RANK_OVERHEAD = 250 << 20  # bytes a rank besides its fields: Python, the compiler and its machine code, MPI's buffers
-ALONE = "OMPI_MCA_ess_singleton_isolated"  # without it Open MPI 4 starts a daemon for one process, and needs a shell
 
 Times = Annotated[
     str | None,
@@ -57,10 +57,10 @@ def submit(
     from hpcframe.launch.placement import place
     from hpcframe.launch.submission import Request, check, parse_sweep
 
-    needs, swept = _needs(configuration, overrides), parse_sweep(sweep) if sweep else None
+    needs, swept = needs_in(configuration, overrides), parse_sweep(sweep) if sweep else None
     if swept:
         for value in swept.values:
-            _needs(configuration, [*overrides, f"{swept.key}={value}"])
+            needs_in(configuration, [*overrides, f"{swept.key}={value}"])
     types = choose(node_types(), partition, spot, constraint)
     kind = min(types, key=lambda each: (each.cores, each.memory))  # the job may land on any of them
     request = Request(
@@ -68,26 +68,12 @@ def submit(
         durations.seconds(time) if time else None, spot, constraint, swept, chain, tuple(options),
     )  # fmt: skip
     check(request, types)
-    dies = kind.known_memory.dies if kind.known_memory else None
+    dies = (kind.known_memory.dies or None) if kind.known_memory else None
     placement = place(kind.cores, dies, nodes, needs.fits, ranks_per_node, threads)
     steps = _explain(request, needs, types, kind, placement)
     folder = Path(needs.configuration.simulation.directory)
     told = f"sweep of {swept.key}" if swept else comment(folder, steps)  # its runs have folders of their own
     _hand_over(request, kind, placement, told, dry_run)
-
-
-def _needs(configuration: Path, overrides: list[str]) -> Needs:
-    """What a run with these overrides needs; refused here is what the run would refuse."""
-    from hpcframe.simulation.configuration import load
-
-    loaded = load(configuration, overrides)
-    given = os.environ.get(ALONE)
-    os.environ.setdefault(ALONE, "1")
-    from hpcframe.simulation.needs import needs_of
-
-    if given is None:  # the ranks of the job are not alone
-        del os.environ[ALONE]
-    return needs_of(loaded)
 
 
 def _explain(request: Request, needs: Needs, types: list[NodeType], kind: NodeType, placement: Placement) -> int | None:
@@ -100,7 +86,7 @@ def _explain(request: Request, needs: Needs, types: list[NodeType], kind: NodeTy
     plan = needs.decomposition(ranks, placement.ranks)
     memory = placement.ranks * _memory_a_rank(needs, plan)
     check_memory(memory, kind, request.nodes)
-    steps = _steps(needs, needs.memory_a_rank(plan) * ranks)
+    steps = steps_of(needs, needs.memory_a_rank(plan) * ranks)
     print(f"nodes        {_nodes_in_words(request, types, kind)}")
     print(f"ranks        {ranks} as {product(plan.layout)}, blocks of up to {product(largest(plan))} cells")
     print(f"a node       {placement.in_words()}, {in_bytes(memory)} of memory")
@@ -121,16 +107,6 @@ def _nodes_in_words(request: Request, types: list[NodeType], kind: NodeType) -> 
 def _memory_a_rank(needs: Needs, plan: Decomposition) -> int:
     behind = needs.configuration.checkpoint.asynchronous  # a copy of the state is written behind the simulation
     return RANK_OVERHEAD + needs.memory_a_rank(plan) + behind * needs.checkpoint_bytes() // plan.ranks
-
-
-def _steps(needs: Needs, memory: int) -> int | None:
-    """How many; what the run would refuse of its initial values and time step is refused here, if they are small."""
-    from mpi4py import MPI
-
-    from hpcframe.simulation.planning import time_stepping
-
-    stepping = time_stepping(needs.configuration, MPI.COMM_SELF, memory)
-    return stepping.steps.count if stepping else needs.configuration.time.steps
 
 
 def _time_in_words(request: Request, needs: Needs, kind: NodeType, steps: int | None) -> str:

@@ -96,7 +96,7 @@ class _Linked:
 
 
 def _linked(path: Path, file_system: str) -> _Linked:
-    from hpcframe.staging.aws import client
+    from hpcframe.aws import client
     from hpcframe.staging.repository import associations, covering, file_system_of
 
     fsx = client("fsx")
@@ -120,7 +120,7 @@ def _task(linked: _Linked, kind: Kind, paths: list[str], words: str, wait: bool,
         print(f"it goes on in FSx: {look}")
         return
     try:
-        with _shown() as show:
+        with shown() as show:
             ended = repository.wait(linked.fsx, task, show)
     except KeyboardInterrupt:
         raise HpcframeError(f"{task} goes on in FSx, only this command has ended: {look}") from None
@@ -128,7 +128,7 @@ def _task(linked: _Linked, kind: Kind, paths: list[str], words: str, wait: bool,
 
 
 @contextmanager
-def _shown() -> Iterator[Any]:
+def shown() -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import Progress
 

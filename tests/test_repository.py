@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from s3 import BUCKET
 from staged import checkpoint
 
-from hpcframe import cli, lustre
+from hpcframe import aws, cli, lustre
 from hpcframe.checkpoint.manifest import NAME
 from hpcframe.errors import HpcframeError, InputError
-from hpcframe.staging import archive, aws, repository
+from hpcframe.staging import archive, repository
 from hpcframe.staging.comparing import differs
 from hpcframe.staging.repository import Association, FileSystem
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hpcframe.errors import InputError, nearest
 from hpcframe.launch import durations
-from hpcframe.launch.bandwidth import INSTANCES, Memory
+from hpcframe.launch.catalogue import Memory, catalogue
 from hpcframe.launch.slurm import ask
 
 # Partition, time limit, its default, number of nodes, processors, sockets, cores a socket, threads a core, memory
@@ -62,12 +62,14 @@ class NodeType:
         if told:
             return told.pop() if len(told) == 1 else None
         names = re.sub(r"\W", "", self.names)
-        return next((name for name in INSTANCES if name.replace(".", "") in names), None)
+        known = (kind.name for kind in catalogue().types)
+        return next((name for name in known if name.replace(".", "") in names), None)
 
     @property
     def known_memory(self) -> Memory | None:
         """How fast its memory is, where that is known."""
-        return INSTANCES.get(self.instance or "")
+        known = catalogue().find(self.instance or "")
+        return known.memory if known else None
 
 
 def node_types() -> list[NodeType]:

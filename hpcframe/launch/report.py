@@ -17,7 +17,7 @@ BY_HAND = {check.title: check.by_hand for check in CHECKS}
 
 def show(console: Console, title: str, status: str, found: str, remedy: str) -> None:
     """Print a line and, unless all is well, what to do and how to see it by hand. Not collective."""
-    head = f"{title:<{COLUMN - INDENT}}"
+    head = f"{title:<{COLUMN - INDENT - 2}}  "
     words = Text.assemble((status, COLOURS[status]), "  ")
     console.print(words + Text(head + _wrapped(console, found, COLUMN)))
     below = [remedy] if remedy else []

@@ -146,7 +146,7 @@ class Checkpointing:
         return restored
 
     def _pull(self, url: str, folder: Path) -> Path | None:
-        from hpcframe.staging.aws import AwsError, RefusedError  # boto3, which few runs need
+        from hpcframe.aws import AwsError, RefusedError  # boto3, which few runs need
         from hpcframe.staging.pulling import pull_newest
 
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
-from hpcframe.staging.aws import AwsError
+from hpcframe.aws import AwsError
 from hpcframe.staging.location import RemoteCheckpoint, StoredObject, checkpoints_in
 from hpcframe.staging.store import Store, Unfinished
 

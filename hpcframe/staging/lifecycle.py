@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hpcframe.aws import AwsError, explaining
 from hpcframe.errors import InputError
-from hpcframe.staging.aws import AwsError, explaining
 from hpcframe.staging.store import Store
 from hpcframe.staging.url import Location
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from hpcframe.aws import AwsError, RefusedError, explaining
 from hpcframe.errors import InputError
 from hpcframe.lustre import MOUNTS, mount_of
-from hpcframe.staging.aws import AwsError, RefusedError, explaining
 
 Kind = Literal["EXPORT_TO_REPOSITORY", "IMPORT_METADATA_FROM_REPOSITORY"]
 ID = re.compile(r"fs-[0-9a-f]{8,}")

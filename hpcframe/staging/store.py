@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import numpy as np
 import numpy.typing as npt
 
-from hpcframe.staging.aws import AwsError, DamagedError, RefusedError, client, explaining
+from hpcframe.aws import AwsError, DamagedError, RefusedError, client, explaining
 from hpcframe.staging.location import StoredObject
 from hpcframe.staging.options import Options
 from hpcframe.staging.url import Location

@@ -17,11 +17,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from hpcframe.aws import AwsError, DamagedError
 from hpcframe.checkpoint.crc32c import crc32c
 from hpcframe.checkpoint.record import BrokenRecordError, read_record, write_record
 from hpcframe.errors import HpcframeError
 from hpcframe.files import explained, read_at
-from hpcframe.staging.aws import AwsError, DamagedError
 from hpcframe.staging.pieces import Piece, checksum_of, shared_out
 from hpcframe.staging.store import SentPart, Store
 

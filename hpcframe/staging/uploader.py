@@ -22,10 +22,10 @@ from pathlib import Path
 
 import msgspec
 
+from hpcframe.aws import RefusedError
 from hpcframe.checkpoint.manifest import BadCheckpointError
 from hpcframe.errors import HpcframeError
 from hpcframe.staging import state as states
-from hpcframe.staging.aws import RefusedError
 from hpcframe.staging.options import Options
 from hpcframe.staging.pushing import Pusher, is_gone, run_of
 from hpcframe.staging.state import FOLDER, State

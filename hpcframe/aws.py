@@ -16,16 +16,20 @@ CONNECT_WITHIN, READ_WITHIN = 10.0, 60.0  # s
 CREDENTIALS = (
     "on EC2 attach a role to the instances, elsewhere log in (`aws sso login`, or `aws configure`) or set AWS_PROFILE"
 )
+PERMISSIONS = "give the role the permissions that docs/staging.md (data) or docs/cluster.md (clusters) lists"
 REMEDIES: Mapping[str, str] = {  # by the code of what AWS answers: what asking again does not mend
     "NoSuchBucket": "correct the bucket's name, or make it: aws s3 mb s3://NAME",
-    "AccessDenied": "give the role the permissions that docs/staging.md lists",
-    "AllAccessDisabled": "give the role the permissions that docs/staging.md lists",
-    "UnauthorizedAccess": "give the role the permissions that docs/staging.md lists",
-    "AccessDeniedException": "give the role the permissions that docs/staging.md lists",
+    "AccessDenied": PERMISSIONS,
+    "AllAccessDisabled": PERMISSIONS,
+    "UnauthorizedAccess": PERMISSIONS,
+    "UnauthorizedOperation": PERMISSIONS,
+    "AccessDeniedException": PERMISSIONS,
     "ExpiredToken": f"the credentials have expired; {CREDENTIALS}",
     "ExpiredTokenException": f"the credentials have expired; {CREDENTIALS}",
     "TokenRefreshRequired": f"the credentials have expired; {CREDENTIALS}",
     "InvalidAccessKeyId": f"AWS does not know these credentials; {CREDENTIALS}",
+    "InvalidClientTokenId": f"AWS does not know these credentials; {CREDENTIALS}",
+    "AuthFailure": f"AWS does not know these credentials, or the region is not enabled; {CREDENTIALS}",
     "InvalidToken": f"AWS does not know these credentials; {CREDENTIALS}",
     "UnrecognizedClientException": f"AWS does not know these credentials; {CREDENTIALS}",
     "SignatureDoesNotMatch": f"the secret key is wrong; {CREDENTIALS}",
@@ -64,8 +68,11 @@ class DamagedError(AwsError):
     """What arrived at S3 does not have the checksum of what was written."""
 
 
-def client(service: str, connections: int = 16) -> Any:
+def client(service: str, connections: int = 16, region: str = "") -> Any:
     """A client of an AWS service, for this process: never to be used in a child of it. Not collective.
+
+    Args:
+        region: "": that of the environment or of the configuration files.
 
     Raises:
         RefusedError: no region is known, or a profile is not there.
@@ -83,9 +90,9 @@ def client(service: str, connections: int = 16) -> Any:
         response_checksum_validation="when_required",
     )
     # AWS sets AWS_REGION, and its other clients read it; boto3 reads AWS_DEFAULT_REGION only.
-    region = os.environ.get("AWS_REGION") or None
+    where = region or os.environ.get("AWS_REGION") or None
     with explaining(f"connecting to {service}"):
-        return boto3.session.Session(region_name=region).client(service, config=config)
+        return boto3.session.Session(region_name=where).client(service, config=config)
 
 
 @contextmanager

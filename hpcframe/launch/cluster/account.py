@@ -1,0 +1,63 @@
+"""What the AWS account tells of a configuration: zones of its subnets, quotas, outputs of a network's stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hpcframe.aws import RefusedError, explaining
+
+
+def zones(ec2: Any, subnets: Iterable[str]) -> dict[str, str]:
+    """Ids of the Availability Zones of subnets. Not collective. Raises AwsError."""
+    wanted = sorted(set(subnets))
+    with explaining(f"asking for {', '.join(wanted)}"):
+        found = ec2.describe_subnets(SubnetIds=wanted)["Subnets"] if wanted else []
+    return {each["SubnetId"]: each["AvailabilityZoneId"] for each in found}
+
+
+def quotas(service_quotas: Any, codes: Iterable[str]) -> dict[str, float]:
+    """vCPUs by code of a quota of EC2. Not collective. Raises AwsError."""
+    found = {}
+    for code in codes:
+        with explaining(f"asking for the quota {code}"):
+            answer = service_quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)
+        found[code] = float(answer["Quota"]["Value"])
+    return found
+
+
+def outputs(cloudformation: Any, stack: str) -> Mapping[str, str]:
+    """Of a stack of CloudFormation, by name. Not collective. Raises AwsError."""
+    with explaining(f"asking for the stack {stack}"):
+        found = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+    return {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
+
+
+def zone_name(ec2: Any, zone: str) -> str:
+    """How this account calls a zone: us-east-2b, say, for use2-az2. Not collective.
+
+    Raises:
+        RefusedError: the region has no such zone.
+        AwsError.
+    """
+    with explaining("asking for Availability Zones"):
+        found = ec2.describe_availability_zones()["AvailabilityZones"]
+    names = {each["ZoneId"]: str(each["ZoneName"]) for each in found}
+    if zone not in names:
+        raise RefusedError(f"--zone {zone}: this region has {', '.join(sorted(names))}")
+    return names[zone]
+
+
+def file_systems(fsx: Any, cluster: str) -> list[Mapping[str, Any]]:
+    """FSx for Lustre that ParallelCluster made for a cluster. Not collective. Raises AwsError."""
+    with explaining("listing file systems"):
+        pages = fsx.get_paginator("describe_file_systems").paginate()
+        found = [each for page in pages for each in page["FileSystems"]]
+    tag = {"Key": "parallelcluster:cluster-name", "Value": cluster}
+    return [each for each in found if each.get("FileSystemType") == "LUSTRE" and tag in each.get("Tags", [])]
+
+
+def check(ec2: Any) -> None:
+    """Raises AwsError where AWS does not answer, or takes no credentials of here. Not collective."""
+    with explaining("asking AWS"):
+        ec2.describe_availability_zones()

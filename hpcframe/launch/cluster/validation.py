@@ -1,0 +1,103 @@
+"""All that is known to be wrong with a configuration: by hpcframe's rules, with what the account tells, and by
+ParallelCluster itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hpcframe.aws import AwsError, client
+from hpcframe.launch.catalogue import catalogue
+from hpcframe.launch.checks.finding import Finding
+from hpcframe.launch.cluster import account, pcluster
+from hpcframe.launch.cluster.document import Configuration
+from hpcframe.launch.cluster.quotas import needed
+from hpcframe.launch.cluster.rules import Context, check
+
+# `create` puts the script of nodes to S3 after all is valid, so it may not be there yet.
+LATER = "type:UrlValidator"
+MEANT = {"KeyPairValidator"}  # warns that there is no SSH key: logins are by Session Manager
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What could be asked.
+
+    Attributes:
+        troubles: "" or why AWS does not answer.
+    """
+
+    context: Context
+    troubles: str = ""
+
+
+def ask(configuration: Configuration, zone: str = "", offline: bool = False) -> Asked:
+    """What the account tells. Not collective.
+
+    Args:
+        zone: id of the zone of all subnets; "": it is asked for.
+    """
+    known = catalogue()
+    subnets = {subnet for queue in configuration.queues for subnet in queue.subnets}
+    given = {subnet: zone for subnet in subnets} if zone else {}
+    if offline:
+        return Asked(Context(known, given), "--offline")
+    region = configuration.region
+    try:
+        ec2 = client("ec2", region=region)
+        real = [subnet for subnet in subnets if not subnet.startswith("subnet-OF-")]
+        zones = given or account.zones(ec2, real)
+        account.check(ec2)
+    except AwsError as error:
+        return Asked(Context(known, given), str(error))
+    try:
+        limits = account.quotas(
+            client("service-quotas", region=region), [quota.code for quota in needed(configuration, known)]
+        )
+    except AwsError:  # that they are not known is what the rule says then, and how to look
+        limits = {}
+    return Asked(Context(known, zones, limits))
+
+
+def examine(
+    configuration: Configuration, name: str, asked: Asked, suppressed: Sequence[str]
+) -> list[tuple[str, Finding]]:
+    """What every check has found, with its name. Not collective.
+
+    Args:
+        name: of the cluster.
+        suppressed: validators of ParallelCluster to leave out, as in type:KeyPairValidator.
+
+    Raises:
+        PclusterError: ParallelCluster is there, and cannot be used.
+    """
+    return [*check(configuration, asked.context), *_by_pcluster(configuration, name, asked, suppressed)]
+
+
+def _by_pcluster(
+    configuration: Configuration, name: str, asked: Asked, suppressed: Sequence[str]
+) -> list[tuple[str, Finding]]:
+    program = pcluster.find()
+    if program is None:
+        return [("pcluster", Finding("SKIP", "its schema and validators: it is not here", pcluster.INSTALL))]
+    number = pcluster.version(program)
+    told = ".".join(map(str, number))
+    if pcluster.is_slow(number):
+        slow = f"version {told} slows tightly coupled jobs down (aws-parallelcluster, issue 7095)"
+        return [("pcluster", Finding("FAIL", slow, f"{pcluster.INSTALL}, for a newer one"))]
+    wrong = pcluster.schema_errors(program, configuration.path)
+    if wrong:
+        return [("schema", Finding("FAIL", text, f"look at the User Guide of version {told}")) for text in wrong]
+    taken = ("schema", Finding("PASS", f"ParallelCluster {told} takes it"))
+    if asked.troubles:
+        why = f"those of ParallelCluster ask AWS: {asked.troubles}"
+        return [taken, ("validators", Finding("SKIP", why, "mend that, and run this again"))]
+    messages = pcluster.validate(program, name, configuration.path, configuration.region, [*suppressed, LATER])
+    return [taken, *_findings(messages)]
+
+
+def _findings(messages: Sequence[pcluster.Message]) -> list[tuple[str, Finding]]:
+    errors = [(each.kind, Finding("FAIL", each.text)) for each in messages if each.level == "ERROR"]
+    warnings = [each for each in messages if each.level == "WARNING" and each.kind not in MEANT]
+    advice = [(each.kind, Finding("PASS", f"a warning: {each.text}")) for each in warnings]
+    return [*errors, *advice] or [("validators", Finding("PASS", "they have nothing against it"))]

@@ -1,0 +1,1 @@
+"""What nodes of a cluster run when they start: a plain file, no code."""
