@@ -80,7 +80,12 @@ def schema_errors(program: Path, path: Path) -> list[str]:
     # A region has to be set, and none is asked.
     settings = {**os.environ, "AWS_DEFAULT_REGION": os.environ.get("AWS_DEFAULT_REGION", "us-east-1")}
     done = subprocess.run(
-        [python, "-I", schema.__file__, str(path)], capture_output=True, text=True, env=settings, timeout=120, check=False
+        [python, "-I", schema.__file__, str(path)],
+        capture_output=True,
+        text=True,
+        env=settings,
+        timeout=120,
+        check=False,
     )
     if done.returncode:
         raise PclusterError(f"the schema of {program} cannot be read: {_last(done.stderr)}; run {INSTALL} again")

@@ -37,7 +37,7 @@ def _general(answers: Answers) -> str:
         #   hpcframe cluster validate FILE      what is wrong with it, before it costs anything
         #   hpcframe cluster diff OLD NEW       what a change to a cluster at work asks for
         #   hpcframe cluster create NAME FILE   says what comes and what it costs, and asks
-        Region: {answers.region}
+        Region: {answers.region}  # where all of it is; types and prices differ between regions
         Image:
           Os: alinux2023  # has the drivers of EFA and Lustre that AWS tests first
         Imds:
@@ -55,12 +55,12 @@ def _head(answers: Answers, known: Catalogue) -> str:
             Secured: true  # of its users only root and the first one may ask for the role's credentials
           SharedStorageType: Efs  # /home is on EFS: it outlives a fault of this node, and many nodes read it at once
           SharedStorageEfsSettings:
-            Encrypted: true
+            Encrypted: true  # at rest; it cannot be switched on later
           LocalStorage:
             RootVolume:
               Size: 100  # GiB: compilers, containers and logs
-              VolumeType: gp3
-              Encrypted: true
+              VolumeType: gp3  # 3,000 requests a second at any size
+              Encrypted: true  # at rest
           Networking:
             SubnetId: {answers.head_subnet}  # private: nobody reaches it but by Session Manager
           CustomActions:
@@ -76,14 +76,14 @@ def _role(answers: Answers, policy: str = "") -> str:
         f"Iam:\n{login}"
         "  S3Access:\n"
         f"    - BucketName: {answers.bucket}  # checkpoints are staged there: docs/staging.md\n"
-        "      EnableWriteAccess: true\n"
+        "      EnableWriteAccess: true  # else they could only be read\n"
     )
 
 
 def _scheduling(answers: Answers, known: Catalogue) -> str:
     text = textwrap.dedent("""\
         Scheduling:
-          Scheduler: slurm
+          Scheduler: slurm  # hpcframe submit, status and cancel talk to it
           ScalingStrategy: all-or-nothing  # a job of 8 nodes starts 8 or none: 7 that wait for one are paid for
           SlurmSettings:
             ScaledownIdletime: 10  # minutes: then a node that has no job is given back
@@ -91,7 +91,7 @@ def _scheduling(answers: Answers, known: Catalogue) -> str:
             EnableMemoryBasedScheduling: false  # jobs have whole nodes; preempted Spot jobs start again
             CustomSlurmSettings:
               - PriorityType: priority/multifactor  # so that a job's queue counts
-              - PriorityWeightPartition: 100000
+              - PriorityWeightPartition: 100000  # and counts more than anything else
               - MessageTimeout: 60  # s: hundreds of nodes that start at once answer slowly
           SlurmQueues:
         """)
@@ -108,15 +108,15 @@ def _queue(name: str, answers: Answers, resources: str, spot: bool) -> str:
         "AllocationStrategy: price-capacity-optimized  # cheap, and least likely to be taken back\n" if spot else ""
     )
     first = "10  # after the queue mpi" if spot else "100  # before a queue of Spot"
-    return f"- Name: {name}\n" + textwrap.indent(
+    return f"- Name: {name}  # hpcframe submit --partition {name}\n" + textwrap.indent(
         f"CapacityType: {capacity}\n{strategy}"
         "JobExclusiveAllocation: true  # jobs do not share nodes, nor the bandwidth of their memory\n"
         "ComputeSettings:\n"
         "  LocalStorage:\n"
         "    RootVolume:\n"
-        "      Size: 60  # GiB\n"
-        "      VolumeType: gp3\n"
-        "      Encrypted: true\n"
+        "      Size: 60  # GiB: the system; data is on FSx\n"
+        "      VolumeType: gp3  # 3,000 requests a second at any size\n"
+        "      Encrypted: true  # at rest\n"
         f"ComputeResources:\n{resources}"
         "Networking:\n"
         "  SubnetIds:\n"
@@ -154,43 +154,46 @@ def _name(kind: InstanceType) -> str:
 def _resource(name: str, kinds: list[InstanceType], most: int) -> str:
     efa = all(kind.efa for kind in kinds)
     one = kinds[0]
-    what = f"{one.cores} cores, {one.gib:g} GiB, {one.gbps:g} Gbps"
     if len(kinds) == 1:
-        types = f"  InstanceType: {one.name}  # {what}\n"
+        types = f"  InstanceType: {one.name}  # {_has(one)}\n"
     else:
         types = "  Instances:  # AWS chooses: the more types, the sooner it has some\n"
-        types += "".join(f"    - InstanceType: {kind.name}\n" for kind in kinds)
+        types += "".join(f"    - InstanceType: {kind.name}  # {_has(kind)}\n" for kind in kinds)
     threads = any(kind.threads_a_core > 1 for kind in kinds)
     smt = "  DisableSimultaneousMultithreading: true  # a rank a core: a second thread has no bandwidth of its own\n"
     return textwrap.indent(
-        f"- Name: {name}\n{types}"
+        f"- Name: {name}  # in the names of its nodes\n{types}"
         "  MinCount: 0  # nothing runs, and nothing costs, while there are no jobs\n"
-        f"  MaxCount: {most}\n"
+        f"  MaxCount: {most}  # nodes that can run at once, and so what it can cost\n"
         + (smt if threads else "")
         + ("  Efa:\n    Enabled: true  # the network between ranks; without it they talk by TCP\n" if efa else ""),
         "  ",
     )
 
 
+def _has(kind: InstanceType) -> str:
+    return f"{kind.cores} cores, {kind.gib:g} GiB, {kind.gbps:g} Gbps"
+
+
 def _storage(answers: Answers) -> str:
     files = answers.files
     return textwrap.dedent(f"""\
         SharedStorage:
-          - Name: scratch
-            StorageType: FsxLustre
+          - Name: scratch  # what it is called in the console
+            StorageType: FsxLustre  # parallel: each server takes its part of a file
             MountDir: {MOUNTED}  # checkpoints, output and data: all ranks write to it at once
             FsxLustreSettings:
               DeploymentType: PERSISTENT_2  # a server that fails is replaced, and nothing is lost; always encrypted
               StorageCapacity: {files.capacity}  # GiB; 1200, or a multiple of 2400
               PerUnitStorageThroughput: {files.throughput}  # MB/s a TiB: {files.rate:.0f} MB/s in all
-              DataCompressionType: LZ4
+              DataCompressionType: LZ4  # costs no time, and smooth fields take less room
               DeletionPolicy: Retain  # it outlives the cluster, and costs until it is deleted
               DataRepositoryAssociations:
-                - Name: all
+                - Name: all  # of the link
                   FileSystemPath: /  # all of {MOUNTED}: it shows what is in S3, and reads that when it is asked for
-                  DataRepositoryPath: s3://{answers.bucket}/fsx
+                  DataRepositoryPath: s3://{answers.bucket}/fsx  # where the files of {MOUNTED} are in S3
                   BatchImportMetaDataOnCreate: true  # what is there already, too
-                  AutoImportPolicy: [NEW, CHANGED, DELETED]
+                  AutoImportPolicy: [NEW, CHANGED, DELETED]  # and what others put there or remove
                   # No AutoExportPolicy: it excludes the export tasks that `hpcframe stage export` and
                   # `hpcframe cluster delete` wait for, and says nothing of when a file is in S3.
         """)
@@ -202,11 +205,11 @@ def _monitoring() -> str:
           Logs:
             CloudWatch:
               Enabled: true  # of Slurm, and of how nodes started: there after they are gone
-              RetentionInDays: 30
-              DeletionPolicy: Retain
+              RetentionInDays: 30  # then they are deleted
+              DeletionPolicy: Retain  # also after the cluster is gone: what went wrong is asked then
           Dashboards:
             CloudWatch:
-              Enabled: true
+              Enabled: true  # the head node and its errors at a glance, for 3 USD a month
           Alarms:
             Enabled: true  # the head node: processor, memory, disk
         """)
@@ -220,5 +223,8 @@ def _tags(tags: Mapping[str, str]) -> str:
         "Owner": "who is asked",
         "TimeToLive": "the day after which nobody needs it",
     }
-    lines: Iterable[str] = (f'  - Key: {key}\n    Value: "{value}"  # {meant[key]}\n' for key, value in tags.items())
+    lines: Iterable[str] = (
+        f'  - Key: {key}  # of the five that hpcframe asks for\n    Value: "{value}"  # {meant[key]}\n'
+        for key, value in tags.items()
+    )
     return "Tags:  # of everything that the cluster consists of\n" + "".join(lines)
