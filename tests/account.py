@@ -12,7 +12,7 @@ from s3 import S3
 
 REGION = "us-east-2"
 BUCKET = "hpcframe-data"
-SCRIPT = "hpcframe/node-configured"
+EASTERN = "hpcframe-data-us-east-1"  # in that region, as the file systems that are linked to it have to be
 
 
 class Account:
@@ -45,6 +45,7 @@ class Account:
             ec2.modify_subnet_attribute(SubnetId=subnet["SubnetId"], MapPublicIpOnLaunch={"Value": False})
             self.subnets[subnet["AvailabilityZoneId"]] = subnet["SubnetId"]
         s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        self.client("s3", "us-east-1").create_bucket(Bucket=EASTERN)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -24,7 +24,7 @@ CONFIGURATIONS = {
     "hpc7a": replace(_FIRST, instances=("hpc7a.96xlarge",)),
     "hpc6a": replace(_FIRST, instances=("hpc6a.48xlarge",)),
     "hpc6id": replace(_FIRST, instances=("hpc6id.32xlarge",), files=FileSystem(1200, 1000)),
-    "hpc7g": replace(_FIRST, region="us-east-1", instances=("hpc7g.16xlarge",)),
+    "hpc7g": replace(_FIRST, region="us-east-1", bucket="hpcframe-data-us-east-1", instances=("hpc7g.16xlarge",)),
     "c8gn": replace(_FIRST, instances=("c8gn.48xlarge",)),
     "r7iz": replace(_FIRST, instances=("r7iz.32xlarge",)),
     "Spot mix": replace(_FIRST, spot=EFA_OF_SPOT),

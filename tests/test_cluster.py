@@ -210,11 +210,7 @@ BROKEN = {
     "Spot of hpc": ("hpc8a", lambda b: queue(b).update(CapacityType="SPOT"), "Spot"),
     "two threads": ("r7iz", lambda b: resource(b).pop("DisableSimultaneousMultithreading"), "SMT"),
     "mixed processors": ("hpc8a", lambda b: b["HeadNode"].update(InstanceType="m7g.2xlarge"), "alike"),
-    "mixed cores": (
-        "Spot mix",
-        lambda b: resource(b, 1)["Instances"].append({"InstanceType": "c7i.48xlarge"}),
-        "alike",
-    ),
+    "mixed cores": ("Spot mix", lambda b: more_types(resource(b, 1)), "alike"),
     "shared nodes": ("hpc8a", lambda b: queue(b).update(JobExclusiveAllocation=False), "exclusive"),
     "memory with Spot": (
         "Spot mix",

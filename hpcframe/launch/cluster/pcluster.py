@@ -17,6 +17,7 @@ from hpcframe.launch.cluster import schema
 PROGRAM = "HPCFRAME_PCLUSTER"  # of the environment: the command, where it is elsewhere
 INSTALL = "scripts/install-pcluster"
 DRY = "Request would have succeeded, but DryRun flag is set."
+INVALID = "Invalid cluster configuration"
 SLOW = (3, 9), (3, 14)  # versions that slow tightly coupled jobs down: github.com/aws/aws-parallelcluster, issue 7095
 
 
@@ -106,6 +107,8 @@ def validate(program: Path, name: str, path: Path, region: str, suppressed: Sequ
     answer = _answer(program, [*arguments, *_suppressing(suppressed)])
     told = str(answer.get("message", ""))
     found = answer.get("configurationValidationErrors") or answer.get("validationMessages") or []
+    if not found and told.startswith(INVALID):
+        return [Message("ERROR", "validators", told.removeprefix(INVALID).strip(": "))]
     if not found and told != DRY:
         raise PclusterError(told or "pcluster says nothing")
     return [Message(each["level"], each["type"], each["message"]) for each in found]
