@@ -16,7 +16,7 @@ CONNECT_WITHIN, READ_WITHIN = 10.0, 60.0  # s
 CREDENTIALS = (
     "on EC2 attach a role to the instances, elsewhere log in (`aws sso login`, or `aws configure`) or set AWS_PROFILE"
 )
-PERMISSIONS = "give the role the permissions that docs/staging.md (data) or docs/cluster.md (clusters) lists"
+PERMISSIONS = "give the role the permissions that docs/staging.md (data) or docs/reference/cluster.md (clusters) lists"
 REMEDIES: Mapping[str, str] = {  # by the code of what AWS answers: what asking again does not mend
     "NoSuchBucket": "correct the bucket's name, or make it: aws s3 mb s3://NAME",
     "AccessDenied": PERMISSIONS,
