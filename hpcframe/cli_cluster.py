@@ -20,14 +20,6 @@ app = typer.Typer(
     help="Clusters of AWS ParallelCluster: their configuration, what is wrong with it, what it costs, and their life.",
 )  # fmt: skip
 
-for life_command in (
-    cli_cluster_life.network,
-    cli_cluster_life.create,
-    cli_cluster_life.update,
-    cli_cluster_life.delete,
-):
-    app.command()(life_command)
-
 
 @app.command()
 def render(
@@ -166,3 +158,12 @@ def diff(
     found = changes(load(before), load(after))
     print(describe(found))
     raise typer.Exit(1 if any(change.effect >= Effect.REPLACE for change in found) else 0)
+
+
+for life_command in (
+    cli_cluster_life.network,
+    cli_cluster_life.create,
+    cli_cluster_life.update,
+    cli_cluster_life.delete,
+):
+    app.command()(life_command)
