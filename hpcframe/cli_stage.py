@@ -104,16 +104,13 @@ def pull(
 def list_(url: Url) -> None:
     """List the checkpoints in S3, the newest of each run first, and what interrupted uploads left."""
     from hpcframe.staging.description import table
-    from hpcframe.staging.location import Choice
-    from hpcframe.staging.remote import listed
-    from hpcframe.staging.store import Store
+    from hpcframe.staging.remote import meant
 
-    store = Store(Choice.parse(url).location)
-    found = listed(store)
+    store, choice, found = meant(url)
     print(table(found) if found else f"{url} holds no checkpoints")
-    unfinished = list(store.unfinished())
+    unfinished = list(store.unfinished(choice.beginning))
     if unfinished:
-        print(f"unfinished uploads: {len(unfinished)}; `hpcframe stage gc {store.location.url()}` lets go of old ones")
+        print(f"unfinished uploads: {len(unfinished)}; `hpcframe stage gc {url}` lets go of old ones")
 
 
 @app.command()
@@ -125,13 +122,10 @@ def verify(
     streams: Streams = 16,
 ) -> None:
     """Read all checkpoints in S3, and compare them with their checksums. Exit code 1 if any is bad."""
-    from hpcframe.staging.location import Choice
-    from hpcframe.staging.remote import faults, faults_by_sums, listed
-    from hpcframe.staging.store import Store
+    from hpcframe.staging.remote import faults, faults_by_sums, meant
 
-    choice = Choice.parse(url)
-    store = Store(choice.location, streams=streams)
-    found = [one for one in listed(store) if one.committed and choice.means(one)]
+    store, _, there = meant(url, streams)
+    found = [one for one in there if one.committed]
     if not found:
         raise InputError(f"{url}: no complete checkpoint is there; `hpcframe stage ls` shows what is")
     bad = 0
@@ -154,11 +148,10 @@ def gc(
 
     from hpcframe.checkpoint.description import readable_bytes
     from hpcframe.staging.cleaning import leftovers, remove
-    from hpcframe.staging.location import Choice
-    from hpcframe.staging.store import Store
+    from hpcframe.staging.remote import meant
 
-    store = Store(Choice.parse(url).location)
-    found = leftovers(store, datetime.timedelta(hours=older_than))
+    store, choice, _ = meant(url)
+    found = leftovers(store, datetime.timedelta(hours=older_than), choice.beginning)
     if not dry_run:
         remove(store, found)
     did = "would let go of" if dry_run else "let go of"
@@ -167,7 +160,7 @@ def gc(
     for checkpoint in found.checkpoints:
         print(f"{did} {checkpoint.name}, {readable_bytes(checkpoint.bytes)}, which was never completed")
     if not found.uploads and not found.checkpoints:
-        print(f"nothing older than {older_than:g} h was left in {store.location.url()}")
+        print(f"nothing older than {older_than:g} h was left in {url}")
 
 
 @app.command()

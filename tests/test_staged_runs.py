@@ -246,3 +246,15 @@ def test_a_section_that_cannot_be_is_refused(tmp_path, line, says):
     with pytest.raises(ValueError, match=says) as refused:
         load(tmp_path / "sim.toml")
     assert "abc" not in str(refused.value)
+
+
+# -- where a run's own URL leads --------------------------------------------------------------------------------
+
+
+def test_a_run_whose_prefix_has_a_folder_checkpoints_goes_on_from_s3(s3, folder):
+    own = ["--set", f"staging.url=s3://{BUCKET}/checkpoints/hillslope"]
+    assert run(folder, *own, "--set", "time.steps=40").returncode == 0
+    shutil.rmtree(folder / "out")
+    again = run(folder, *own)
+    assert again.returncode == 0, again.stderr
+    assert "continues from the checkpoint of step 40" in again.stdout

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from s3 import BUCKET
 from staged import HPCFRAME, URL, checkpoint, killed, push_command, same_files, stage
@@ -80,17 +80,22 @@ def test_what_is_no_url_of_s3_is_refused(url):
         Location.parse(url)
 
 
-prefixes = st.sampled_from(["", "mine", "a/b/c", "checkpoints-of-mine"])
+RUN, STEP = "3fa9c2d1e0b7", "step-0000100-0123abcd"
+folders = st.sampled_from(["mine", "a", "checkpoints", "checkpoints-of-mine", "3fa9", RUN, STEP, NAME])
+prefixes = st.lists(folders, max_size=4).map("/".join)
 
 
-@given(prefixes, st.sampled_from(["", "/checkpoints", "/checkpoints/3fa9", "/checkpoints/3fa9/step-0000100-0123abcd"]))
+@given(prefixes, st.sampled_from(["", f"/checkpoints/{RUN}", f"/checkpoints/{RUN}/{STEP}"]))
 def test_a_url_means_a_location_a_run_or_a_checkpoint(prefix, rest):
+    assume(rest or f"checkpoints/{RUN}" not in prefix)  # that is a run, whoever named it so
     url = f"s3://{BUCKET}/{prefix}{rest}" if prefix else f"s3://{BUCKET}{rest}"
     choice = Choice.parse(url)
     assert choice.location == Location.parse(f"s3://{BUCKET}/{prefix}")
-    assert choice.run == ("3fa9" if "3fa9" in rest else "")
-    assert (choice.step, choice.identity) == ((100, "0123abcd") if "step" in rest else (None, ""))
+    assert choice.run == (RUN if rest else "")
+    assert (choice.step, choice.identity) == ((100, "0123abcd") if STEP in rest else (None, ""))
     assert Choice.parse(f"{url}/") == choice
+    assert STEP not in rest or Choice.parse(f"{url}/{NAME}") == choice
+    assert choice.location.key(choice.beginning) == Location.parse(url).prefix
 
 
 def listing(*entries):
@@ -110,7 +115,7 @@ def test_a_run_goes_on_from_the_one_that_came_last_and_only_from_what_is_complet
         )
     )  # fmt: skip
     assert [(one.run, one.step) for one in candidates(found)] == [("new", 20), ("new", 10)]
-    assert [one.step for one in Choice(Location("b", ""), "old").of(found)] == [900]
+    assert [one.step for one in candidates([one for one in found if one.run == "old"])] == [900]
 
 
 # -- push and pull ----------------------------------------------------------------------------------------------
@@ -439,3 +444,34 @@ def test_a_folder_that_nothing_is_known_of_needs_a_url(s3, tmp_path):
     refused = stage("push", tmp_path / "run")
     assert refused.returncode == 2 and "give s3://BUCKET/PREFIX" in refused.stderr
     assert stage("wait", tmp_path / "run").returncode == 2
+
+
+# -- prefixes that look like ours -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "prefix", ["checkpoints", "checkpoints/hillslope", "team/checkpoints/run1", f"checkpoints/{RUN}"]
+)
+def test_what_was_pushed_is_found_whatever_the_prefix_is_called(s3, tmp_path, prefix):
+    url, path = f"s3://{BUCKET}/{prefix}", checkpoint(tmp_path / "run", 7, size=16)
+    assert stage("push", tmp_path / "run", url).returncode == 0
+    assert " 7 " in stage("ls", url).stdout
+    assert stage("verify", url).stdout.count(": ok") == 1
+    assert stage("pull", url, tmp_path / "new").returncode == 0
+    assert same_files(path, tmp_path / "new" / "checkpoints" / path.name)
+    (name,) = (name for name in s3.names() if name.endswith(NAME))
+    for meant in (name, name.removesuffix(f"/{NAME}"), name.rpartition("/step-")[0]):
+        assert stage("verify", f"s3://{BUCKET}/{meant}").stdout.count(": ok") == 1
+
+
+@pytest.mark.parametrize("url", [f"{URL}/checkpoints/{RUN}", f"s3://{BUCKET}/checkpoints/mine"])
+def test_only_leftovers_of_what_a_url_means_are_let_go_of(s3, url):
+    names = [f"checkpoints/{run}/step-0000001-{'0' * 8}/state.h5" for run in (RUN, "0123456789ab")]
+    for name in names:
+        for prefix in ("", "mine/", "checkpoints/mine/"):
+            s3.client.put_object(Bucket=BUCKET, Key=prefix + name, Body=b"x")
+            s3.client.create_multipart_upload(Bucket=BUCKET, Key=f"{prefix}{name}.more")
+    before = {*s3.names(), *s3.unfinished()}
+    assert stage("gc", url, "--older-than=0").returncode == 0
+    gone = before - {*s3.names(), *s3.unfinished()}
+    assert gone == {name for name in before if f"s3://{BUCKET}/{name}".startswith(f"{url}/")}

@@ -25,12 +25,16 @@ class Leftovers:
     checkpoints: list[RemoteCheckpoint]
 
 
-def leftovers(store: Store, older_than: datetime.timedelta) -> Leftovers:
-    """What was left at a location before a while; younger ones may be under way. Not collective. Raises AwsError."""
+def leftovers(store: Store, older_than: datetime.timedelta, beginning: str = "") -> Leftovers:
+    """What was left at a location before a while; younger ones may be under way. Not collective. Raises AwsError.
+
+    Args:
+        beginning: of the names of all that is looked at.
+    """
     limit = datetime.datetime.now(datetime.UTC) - older_than
-    uploads = [upload for upload in store.unfinished() if upload.begun <= limit]
-    objects = list(store.list())
-    under_way = {upload.name.rpartition("/")[0] for upload in store.unfinished() if upload.begun > limit}
+    uploads = [upload for upload in store.unfinished(beginning) if upload.begun <= limit]
+    objects = list(store.list(beginning))
+    under_way = {upload.name.rpartition("/")[0] for upload in store.unfinished(beginning) if upload.begun > limit}
     checkpoints = [
         one
         for one in checkpoints_in(objects)

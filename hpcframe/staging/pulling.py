@@ -14,8 +14,8 @@ from hpcframe.errors import NoCheckpointError
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.communicator import Communicator, connect
 from hpcframe.staging.download import Download, output_in, pull_file
-from hpcframe.staging.location import Choice, RemoteCheckpoint, StoredObject
-from hpcframe.staging.remote import listed, read_manifest, to_read
+from hpcframe.staging.location import RemoteCheckpoint, StoredObject, candidates
+from hpcframe.staging.remote import meant, read_manifest, to_read
 from hpcframe.staging.store import Store
 from hpcframe.staging.url import Location
 
@@ -38,13 +38,16 @@ def pull_newest(url: str, folder: Path, comm: MPI.Intracomm, progress: Callable[
         NoCheckpointError: on every rank, where none of several is what was written.
         HpcframeError: on every rank, where S3 or the disk says no.
     """
-    shared, store = connect(comm), Store(Choice.parse(url).location, streams=STREAMS)
+    shared, location = connect(comm), Location.parse(url)
     found: list[RemoteCheckpoint] = []
     with collectively(comm, f"looking for checkpoints in {url}"):
         if comm.rank == 0:
-            found = Choice.parse(url).of(listed(store))
+            _, choice, there = meant(url)
+            location, found = choice.location, candidates(there)
+    location, found = comm.bcast((location, found))
+    store = Store(location, streams=STREAMS)
     bad: list[str] = []
-    for remote in comm.bcast(found):
+    for remote in found:
         path, reason = _pull(store, remote, folder, shared, progress)
         if path:
             return path, "; ".join(bad)

@@ -202,11 +202,11 @@ class Store:
 
     # -- tidying up ---------------------------------------------------------------------------------------------
 
-    def unfinished(self) -> Iterator[Unfinished]:
-        """Uploads below the location that were begun and not ended."""
-        with explaining(f"listing unfinished uploads in {self.location.url()}"):
+    def unfinished(self, beginning: str = "") -> Iterator[Unfinished]:
+        """Uploads of objects whose names begin so that were begun and not ended."""
+        with explaining(f"listing unfinished uploads in {self.location.url(beginning)}"):
             pages = self.client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self.location.bucket, Prefix=self.location.prefix
+                Bucket=self.location.bucket, Prefix=self.location.key(beginning)
             )
             for page in pages:
                 for entry in page.get("Uploads", ()):
