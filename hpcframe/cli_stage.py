@@ -152,13 +152,15 @@ def gc(
 
     store, choice, _ = meant(url)
     found = leftovers(store, datetime.timedelta(hours=older_than), choice.beginning)
-    if not dry_run:
-        remove(store, found)
+    gone = found if dry_run else remove(store, found)
     did = "would let go of" if dry_run else "let go of"
-    for upload in found.uploads:
+    for upload in gone.uploads:
         print(f"{did} the upload of {upload.name}, begun {upload.begun:%Y-%m-%d %H:%M}")
-    for checkpoint in found.checkpoints:
+    for checkpoint in gone.checkpoints:
         print(f"{did} {checkpoint.name}, {readable_bytes(checkpoint.bytes)}, which was never completed")
+    kept = len(found.uploads) - len(gone.uploads) + len(found.checkpoints) - len(gone.checkpoints)
+    if kept:
+        print(f"kept {kept} upload(s) or checkpoint(s) that somebody went on with meanwhile")
     if not found.uploads and not found.checkpoints:
         print(f"nothing older than {older_than:g} h was left in {url}")
 

@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -99,8 +101,6 @@ def test_a_url_means_a_location_a_run_or_a_checkpoint(prefix, rest):
 
 
 def listing(*entries):
-    from datetime import UTC, datetime
-
     return [
         StoredObject(f"checkpoints/{run}/step-{step:07d}-{'0' * 8}/{name}", 1, datetime.fromtimestamp(when, UTC))
         for run, step, name, when in entries
@@ -475,3 +475,75 @@ def test_only_leftovers_of_what_a_url_means_are_let_go_of(s3, url):
     assert stage("gc", url, "--older-than=0").returncode == 0
     gone = before - {*s3.names(), *s3.unfinished()}
     assert gone == {name for name in before if f"s3://{BUCKET}/{name}".startswith(f"{url}/")}
+
+
+# -- what somebody goes on with is not left ---------------------------------------------------------------------
+
+
+def aged(s3, name, parts_too):
+    """Set the upload of an object back by two days, and what of it has arrived."""
+    (upload,) = (each for each in s3.proxy.uploads.values() if each.key == name)
+    for each in [upload, *(upload.parts.values() if parts_too else ())]:
+        setattr(each, "begun" if each is upload else "when", datetime.now(UTC) - timedelta(days=2))
+
+
+def test_a_checkpoint_that_is_completed_after_it_was_found_keeps_its_files(s3, tmp_path):
+    from hpcframe.staging.cleaning import leftovers, remove
+    from hpcframe.staging.store import Store
+
+    checkpoint(tmp_path / "run", 7, size=16)
+    with s3.failing("denied", method="PUT", path=NAME), pytest.raises(InputError):
+        push(tmp_path / "run")
+    store = Store(Location.parse(URL))
+    found = leftovers(store, timedelta(0))
+    assert len(found.checkpoints) == 1
+    push(tmp_path / "run")
+    assert remove(store, found).checkpoints == []
+    assert stage("verify", URL).stdout.count(": ok") == 1
+
+
+@pytest.mark.parametrize("sign", ["another file", "an upload", "nothing"])
+def test_a_checkpoint_that_somebody_goes_on_with_is_kept(s3, sign):
+    from hpcframe.staging.cleaning import leftovers, remove
+    from hpcframe.staging.store import Store
+
+    folder = f"mine/checkpoints/{RUN}/{STEP}"
+    s3.client.put_object(Bucket=BUCKET, Key=f"{folder}/state.h5", Body=b"x")
+    store = Store(Location.parse(URL))
+    found = leftovers(store, timedelta(0))
+    time.sleep(1.1)  # S3 counts in whole seconds
+    if sign == "another file":
+        s3.client.put_object(Bucket=BUCKET, Key=f"{folder}/state-1.h5", Body=b"x")
+    elif sign == "an upload":
+        s3.client.create_multipart_upload(Bucket=BUCKET, Key=f"{folder}/state-1.h5")
+    gone = remove(store, found)
+    assert len(gone.checkpoints) == (sign == "nothing")
+    assert (f"{folder}/state.h5" in s3.names()) == (sign != "nothing")
+
+
+def test_an_upload_that_takes_longer_than_a_day_is_not_let_go_of(s3, large, tmp_path):
+    checkpoint(tmp_path / "run", 7)
+    with s3.failing("denied", method="PUT", path="partNumber=3"), pytest.raises(InputError):
+        push(tmp_path / "run")
+    (name,) = s3.unfinished()
+    aged(s3, name, parts_too=False)
+    assert "nothing older than 24 h" in stage("gc", URL).stdout and s3.unfinished() == [name]
+    aged(s3, name, parts_too=True)
+    assert "let go of the upload" in stage("gc", URL).stdout and s3.unfinished() == []
+
+
+def test_an_upload_that_gets_a_part_after_it_was_found_goes_on(s3, large, tmp_path):
+    from hpcframe.staging.cleaning import leftovers, remove
+    from hpcframe.staging.store import Store
+
+    checkpoint(tmp_path / "run", 7)
+    with s3.failing("denied", method="PUT", path="partNumber=[34]"), pytest.raises(InputError):
+        push(tmp_path / "run")
+    (name,) = s3.unfinished()
+    aged(s3, name, parts_too=True)
+    store = Store(Location.parse(URL))
+    found = leftovers(store, timedelta(days=1))
+    assert len(found.uploads) == 1
+    with s3.failing("denied", method="PUT", path="partNumber=4"), pytest.raises(InputError):
+        push(tmp_path / "run")
+    assert remove(store, found).uploads == [] and s3.unfinished() == [name]

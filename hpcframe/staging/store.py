@@ -35,6 +35,7 @@ class SentPart:
     size: int
     tag: str
     checksum: int | None
+    arrived: datetime
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,11 @@ class Store:
             raise
         return {
             part["PartNumber"]: SentPart(
-                part["PartNumber"], part["Size"], part["ETag"], _number(part.get("ChecksumCRC32C"))
+                part["PartNumber"],
+                part["Size"],
+                part["ETag"],
+                _number(part.get("ChecksumCRC32C")),
+                part["LastModified"],
             )
             for part in found
         }
