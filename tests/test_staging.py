@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from s3 import BUCKET
+from s3_rules import in_base64
 from staged import HPCFRAME, URL, checkpoint, killed, push_command, same_files, stage
 from waiting import until
 
@@ -547,3 +548,157 @@ def test_an_upload_that_gets_a_part_after_it_was_found_goes_on(s3, large, tmp_pa
     with s3.failing("denied", method="PUT", path="partNumber=4"), pytest.raises(InputError):
         push(tmp_path / "run")
     assert remove(store, found).uploads == [] and s3.unfinished() == [name]
+
+
+# -- the output comes back --------------------------------------------------------------------------------------
+
+OUTPUTS = ("output/step-0000001.h5", "output/series.xdmf", "diagnostics.csv", "summary.json")
+
+
+@pytest.fixture
+def finished(s3, tmp_path):
+    """The folder of a run, all of which is in S3."""
+    checkpoint(tmp_path / "run", 7, size=16)
+    (tmp_path / "run/output").mkdir()
+    for number, name in enumerate(OUTPUTS):
+        (tmp_path / "run" / name).write_bytes(np.random.default_rng(number).bytes(100_000))
+    assert stage("push", tmp_path / "run", URL).returncode == 0
+    return tmp_path / "run"
+
+
+def pull_output_into(folder, *more):
+    return stage("pull", URL, folder, "--output", *more)
+
+
+def test_the_output_comes_back_and_nothing_else_that_is_there(s3, finished, tmp_path):
+    outside = tmp_path / "escaped.h5"
+    others = ("dem.h5", "nested/output/step-0000001.h5", "output/deep/a.h5", "output/notes.txt", "output/../../a.h5",
+              f"/{outside}", "/diagnostics.csv", "checkpoints/summary.json")  # fmt: skip
+    for name in others:
+        s3.client.put_object(Bucket=BUCKET, Key=f"mine/{name}", Body=b"x")
+    new = tmp_path / "new"
+    assert pull_output_into(new).returncode == 0
+    pulled = {str(path.relative_to(new)) for path in new.rglob("*") if path.is_file()}
+    assert {name for name in pulled if not name.startswith(("checkpoints/", "staging/"))} == set(OUTPUTS)
+    assert all((new / name).read_bytes() == (finished / name).read_bytes() for name in OUTPUTS)
+    assert not outside.exists() and not (tmp_path / "a.h5").exists()
+
+
+@pytest.mark.parametrize("name", ["/tmp/hpcframe-escaped.h5", "output/../../hpcframe-escaped.h5"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(s3, tmp_path, name):
+    from hpcframe.staging.download import pull_file
+    from hpcframe.staging.store import Store
+
+    s3.client.put_object(Bucket=BUCKET, Key=f"mine/{name}", Body=b"x")
+    there = StoredObject(name, 1, datetime.now(UTC))
+    with pytest.raises(InputError, match="leads out of"):
+        pull_file(Store(Location.parse(URL)), there, tmp_path / "run", 2)
+
+
+def test_files_that_are_there_stay_and_those_that_differ_are_named(s3, finished, tmp_path):
+    new = tmp_path / "new"
+    assert pull_output_into(new).returncode == 0
+    mine = bytearray((new / "diagnostics.csv").read_bytes())
+    mine[-1] ^= 1  # of the same size
+    (new / "diagnostics.csv").write_bytes(mine)
+    (new / "summary.json").write_text("{}")
+    (new / "output/series.xdmf").unlink()
+    before = s3.proxy.requests["get"]
+    again = pull_output_into(new)
+    assert again.returncode == 2 and "2 of 4 file(s) of the output were not pulled" in again.stderr
+    for name in ("diagnostics.csv", "summary.json"):
+        assert f"kept {new / name}, which is not {URL}/{name}: move it away" in again.stdout
+    assert (new / "diagnostics.csv").read_bytes() == mine and (new / "summary.json").read_text() == "{}"
+    assert (new / "output/series.xdmf").read_bytes() == (finished / "output/series.xdmf").read_bytes()
+    assert s3.proxy.requests["get"] - before <= 4, "a checkpoint and one file"
+    (new / "summary.json").unlink()
+    (new / "diagnostics.csv").unlink()
+    assert pull_output_into(new).returncode == 0
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_was_pulled_is_not_pushed_again_to_the_same_place(s3, finished, tmp_path, elsewhere):
+    new = tmp_path / "new"
+    assert pull_output_into(new).returncode == 0
+    (new / "diagnostics.csv").write_text("it goes on")
+    would = stage("push", new, f"{URL}/elsewhere" if elsewhere else URL, "--dry-run").stdout
+    assert all((f"would push {name}" in would) == (elsewhere or name == "diagnostics.csv") for name in OUTPUTS)
+
+
+def test_what_a_run_pushed_elsewhere_stays_on_record(s3, finished, tmp_path):
+    assert pull_output_into(finished).returncode == 0
+    assert stage("push", finished, f"{URL}/copy").returncode == 0
+    assert pull_output_into(finished).returncode == 0
+    assert stage("push", finished, f"{URL}/copy").stdout.startswith("all is in")
+
+
+def test_output_that_arrives_damaged_is_read_again(s3, finished, tmp_path):
+    with s3.failing("corrupt answer", method="GET", path="diagnostics.csv", count=1):
+        assert pull_output_into(tmp_path / "new").returncode == 0
+    assert (tmp_path / "new/diagnostics.csv").read_bytes() == (finished / "diagnostics.csv").read_bytes()
+    with s3.failing("corrupt answer", method="GET", path="diagnostics.csv"):
+        refused = pull_output_into(tmp_path / "other")
+    assert refused.returncode == 1 and f"{URL}/diagnostics.csv arrives with another checksum" in refused.stderr
+    assert not (tmp_path / "other/diagnostics.csv").exists()
+
+
+@pytest.fixture
+def halfway(s3, monkeypatch):
+    """Replaces an object each time that a part of it was read; how often is counted down."""
+    from hpcframe.staging.store import Store
+
+    read, left = Store.read, {"times": 0}
+
+    def reading(store, name, offset, into, *more):
+        read(store, name, offset, into, *more)
+        if left["times"]:
+            left["times"] -= 1
+            content = np.random.default_rng(left["times"]).bytes(1_500_000 + left["times"])
+            put(s3, store.location.key(name), content)
+
+    monkeypatch.setattr(Store, "read", reading)
+    return left
+
+
+def put(s3, key, content):
+    s3.client.put_object(Bucket=BUCKET, Key=key, Body=content, ChecksumCRC32C=in_base64(crc32c(content)))
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_begun_anew(s3, halfway, tmp_path, monkeypatch):
+    from hpcframe.staging import download
+    from hpcframe.staging.store import Store
+
+    monkeypatch.setattr(download, "READ_SIZE", 10**6)
+    put(s3, "mine/diagnostics.csv", bytes(2_500_000))
+    halfway["times"] = 2
+    store = Store(Location.parse(URL))
+    (each,) = download.output_in(store)
+    download.pull_file(store, each, tmp_path, streams=1)
+    there = s3.client.get_object(Bucket=BUCKET, Key="mine/diagnostics.csv")["Body"].read()
+    assert (tmp_path / "diagnostics.csv").read_bytes() == there and not halfway["times"]
+    halfway["times"] = 1000
+    with pytest.raises(hf.HpcframeError, match=r"diagnostics\.csv.*it was replaced or removed while it was read"):
+        download.pull_file(store, each, tmp_path / "other", streams=1)
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_initial_values_are_not_mixed_of_two_objects(s3, monkeypatch):
+    from hpcframe.staging import remote_file
+
+    monkeypatch.setattr(remote_file, "BLOCK", 1000)
+    put(s3, "data/dem.npy", bytes(3000))
+    file = remote_file.RemoteFile(f"s3://{BUCKET}/data/dem.npy")
+    assert file.read(500) == bytes(500)
+    put(s3, "data/dem.npy", b"x" * 3000)
+    assert file.read(500) == bytes(500)
+    with pytest.raises(hf.HpcframeError, match=r"dem\.npy.*it was replaced or removed while it was read"):
+        file.read(10)
+
+
+def test_output_that_is_archived_is_named_and_the_rest_comes(s3, finished, tmp_path):
+    name = "output/step-0000001.h5"
+    s3.client.put_object(Bucket=BUCKET, Key=f"mine/{name}", Body=b"x", StorageClass="DEEP_ARCHIVE")
+    pulled = pull_output_into(tmp_path / "new")
+    assert pulled.returncode == 2 and "1 of 4 file(s)" in pulled.stderr
+    assert "restore-object" in pulled.stdout and not (tmp_path / "new" / name).exists()
+    assert (tmp_path / "new/diagnostics.csv").exists()
