@@ -702,3 +702,24 @@ def test_output_that_is_archived_is_named_and_the_rest_comes(s3, finished, tmp_p
     assert pulled.returncode == 2 and "1 of 4 file(s)" in pulled.stderr
     assert "restore-object" in pulled.stdout and not (tmp_path / "new" / name).exists()
     assert (tmp_path / "new/diagnostics.csv").exists()
+
+
+# -- storage that no restart can read ---------------------------------------------------------------------------
+
+
+def test_checkpoints_never_move_where_they_cannot_be_read_at_once(s3):
+    tiers = {"STANDARD_IA": 30, "GLACIER_IR": 60, "GLACIER": 90, "DEEP_ARCHIVE": 180}
+    chosen = [f"--tier={kind}:{days}" for kind, days in tiers.items()]
+    applied = stage("lifecycle", URL, *chosen, "--apply")
+    assert applied.returncode == 0, applied.stderr
+    rules = s3.client.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    moved = {
+        rule["Filter"]["Prefix"]: {each["StorageClass"]: each["Days"] for each in rule["Transitions"]} for rule in rules
+    }
+    assert moved == {
+        "mine/": {"STANDARD_IA": 30, "GLACIER_IR": 60},
+        "mine/output/": {"GLACIER": 90, "DEEP_ARCHIVE": 180},
+    }
+    assert stage("lifecycle", URL, "--apply").returncode == 0
+    (rule,) = s3.client.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    assert "Transitions" not in rule and rule["Filter"]["Prefix"] == "mine/"
