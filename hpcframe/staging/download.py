@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
@@ -129,29 +130,26 @@ def pull_file(store: Store, each: StoredObject, folder: Path, streams: int) -> N
 
 
 def _fetch_whole(store: Store, name: str, file: int, streams: int) -> int:
-    """An object of one time, which comes back (ns), with the checksum that S3 knows of it, if it does: diagnostics of a
-    run that goes on are replaced all the time."""
-    replaced, damaged = 0, 0
-    while True:
-        state = store.state(name)
-        if state is None:
-            raise HpcframeError(f"{store.location.url(name)} is gone; `aws s3 ls` shows what is there")
-        os.ftruncate(file, state.size)
-        try:
-            checksum = _fetch_state(store, name, state, file, streams)
-        except ReplacedError:
-            replaced += 1
-            if replaced == ANEW:
-                raise
-            continue
-        if state.checksum in (None, checksum):
+    """An object of one time, which comes back (ns): diagnostics of a run that goes on are replaced now and then."""
+    for _ in range(ANEW - 1):
+        with suppress(ReplacedError):
+            return _fetch_now(store, name, file, streams)
+    return _fetch_now(store, name, file, streams)
+
+
+def _fetch_now(store: Store, name: str, file: int, streams: int) -> int:
+    """An object as it is now, with the checksum that S3 keeps of it, if it does. Raises ReplacedError."""
+    url, state = store.location.url(name), store.state(name)
+    if state is None:
+        raise HpcframeError(f"{url} is gone; `aws s3 ls` shows what is there")
+    os.ftruncate(file, state.size)
+    for _ in range(READ_TWICE):
+        if state.checksum in (None, _fetch_state(store, name, state, file, streams)):
             return nanoseconds(state.modified)
-        damaged += 1
-        if damaged == READ_TWICE:
-            raise HpcframeError(
-                f"{store.location.url(name)} arrives with another checksum than S3 keeps of it; try again on another "
-                f"machine, and replace the object if that helps no more"
-            )
+    raise HpcframeError(
+        f"{url} arrives with another checksum than S3 keeps of it; try again on another machine, and replace the "
+        f"object if that helps no more"
+    )
 
 
 def _fetch_state(store: Store, name: str, state: ObjectState, file: int, streams: int) -> int:
