@@ -40,6 +40,7 @@ REMEDIES: Mapping[str, str] = {  # by the code of what AWS answers: what asking 
     "KMS.NotFoundException": "correct [staging] kms_key: S3 knows no such key",
     "KMS.DisabledException": "enable the key of [staging] kms_key",
     "InvalidStorageClass": "correct [staging] storage_class",
+    "InvalidObjectState": "it is archived: have it restored by aws s3api restore-object, and wait for that",
     "FileSystemNotFound": "correct --file-system, or set AWS_REGION to the region of the file system",
     "UnsupportedOperation": "link the file system to S3 as docs/fsx.md says: not every kind of it can be",
     "ServiceLimitExceeded": "wait for other tasks of the account to end, or ask AWS for a higher quota",

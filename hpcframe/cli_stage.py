@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hpcframe import cli_stage_fsx
 from hpcframe.cli_progress import bar_of_bytes
 from hpcframe.errors import HpcframeError, InputError
+
+if TYPE_CHECKING:
+    from hpcframe.staging.location import StoredObject
+    from hpcframe.staging.store import Store
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
@@ -94,26 +98,67 @@ def pull(
     else:
         raise HpcframeError(f"no checkpoint in {url} is what was written: {'; '.join(bad)}")
     if output:
-        for each in download.output_in(store):
-            if not dry_run:
-                download.pull_file(store, each, folder, streams)
-            print(f"{'would pull' if dry_run else 'pulled'} {folder / each.name}, {readable_bytes(each.size)}")
+        _pull_output(store, folder, streams, dry_run)
+
+
+def _pull_output(store: Store, folder: Path, streams: int, dry_run: bool) -> None:
+    """What is there stays. Raises InputError in the end where not all is there that S3 has."""
+    from hpcframe.staging.download import output_in
+
+    found, left = output_in(store), 0
+    for each in found:
+        told, stays = _pull_file(store, each, folder, streams, dry_run)
+        left += stays
+        print(told, flush=True)
+    if left and not dry_run:
+        raise InputError(f"{left} of {len(found)} file(s) of the output were not pulled: see above; then pull again")
+
+
+def _pull_file(store: Store, each: StoredObject, folder: Path, streams: int, dry_run: bool) -> tuple[str, bool]:
+    """What was done with a file, or would be; and whether it is still not here."""
+    from hpcframe.aws import AwsError
+    from hpcframe.checkpoint.description import readable_bytes
+    from hpcframe.staging import download
+    from hpcframe.staging.store import ARCHIVED
+
+    path = folder / each.name
+    if path.exists():
+        return _keep_file(store, each, folder, dry_run)
+    if not dry_run:
+        download.note_to_come(store, folder, [each])
+        try:
+            download.pull_file(store, each, folder, streams)
+        except AwsError as error:
+            if error.code != ARCHIVED:
+                raise
+            return f"did not pull {path}: {error}", True
+    return f"{'would pull' if dry_run else 'pulled'} {path}, {readable_bytes(each.size)}", False
+
+
+def _keep_file(store: Store, each: StoredObject, folder: Path, dry_run: bool) -> tuple[str, bool]:
+    """Of a file that is here already: whether it is the one in S3, and so need not be pushed again."""
+    from hpcframe.staging import download
+
+    path, url = folder / each.name, store.location.url(each.name)
+    version, same = download.version_of(path), download.holds(store, each.name, path)
+    if same is False:
+        return f"kept {path}, which is not {url}: move it away to have that", True
+    if same and not dry_run:
+        download.note(store, folder, {each.name: version})
+    return f"kept {path}, which is {url}" + ("" if same else ", by its size"), False
 
 
 @app.command("ls")
 def list_(url: Url) -> None:
     """List the checkpoints in S3, the newest of each run first, and what interrupted uploads left."""
     from hpcframe.staging.description import table
-    from hpcframe.staging.location import Choice
-    from hpcframe.staging.remote import listed
-    from hpcframe.staging.store import Store
+    from hpcframe.staging.remote import meant
 
-    store = Store(Choice.parse(url).location)
-    found = listed(store)
+    store, choice, found = meant(url)
     print(table(found) if found else f"{url} holds no checkpoints")
-    unfinished = list(store.unfinished())
+    unfinished = list(store.unfinished(choice.beginning))
     if unfinished:
-        print(f"unfinished uploads: {len(unfinished)}; `hpcframe stage gc {store.location.url()}` lets go of old ones")
+        print(f"unfinished uploads: {len(unfinished)}; `hpcframe stage gc {url}` lets go of old ones")
 
 
 @app.command()
@@ -125,13 +170,10 @@ def verify(
     streams: Streams = 16,
 ) -> None:
     """Read all checkpoints in S3, and compare them with their checksums. Exit code 1 if any is bad."""
-    from hpcframe.staging.location import Choice
-    from hpcframe.staging.remote import faults, faults_by_sums, listed
-    from hpcframe.staging.store import Store
+    from hpcframe.staging.remote import faults, faults_by_sums, meant
 
-    choice = Choice.parse(url)
-    store = Store(choice.location, streams=streams)
-    found = [one for one in listed(store) if one.committed and choice.means(one)]
+    store, _, there = meant(url, streams)
+    found = [one for one in there if one.committed]
     if not found:
         raise InputError(f"{url}: no complete checkpoint is there; `hpcframe stage ls` shows what is")
     bad = 0
@@ -154,20 +196,21 @@ def gc(
 
     from hpcframe.checkpoint.description import readable_bytes
     from hpcframe.staging.cleaning import leftovers, remove
-    from hpcframe.staging.location import Choice
-    from hpcframe.staging.store import Store
+    from hpcframe.staging.remote import meant
 
-    store = Store(Choice.parse(url).location)
-    found = leftovers(store, datetime.timedelta(hours=older_than))
-    if not dry_run:
-        remove(store, found)
+    store, choice, _ = meant(url)
+    found = leftovers(store, datetime.timedelta(hours=older_than), choice.beginning)
+    gone = found if dry_run else remove(store, found)
     did = "would let go of" if dry_run else "let go of"
-    for upload in found.uploads:
+    for upload in gone.uploads:
         print(f"{did} the upload of {upload.name}, begun {upload.begun:%Y-%m-%d %H:%M}")
-    for checkpoint in found.checkpoints:
+    for checkpoint in gone.checkpoints:
         print(f"{did} {checkpoint.name}, {readable_bytes(checkpoint.bytes)}, which was never completed")
+    kept = len(found.uploads) - len(gone.uploads) + len(found.checkpoints) - len(gone.checkpoints)
+    if kept:
+        print(f"kept {kept} upload(s) or checkpoint(s) that somebody went on with meanwhile")
     if not found.uploads and not found.checkpoints:
-        print(f"nothing older than {older_than:g} h was left in {store.location.url()}")
+        print(f"nothing older than {older_than:g} h was left in {url}")
 
 
 @app.command()

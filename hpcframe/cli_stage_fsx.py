@@ -50,17 +50,27 @@ def release(path: Where, file_system: Id = "", dry_run: DryRun = False) -> None:
 
 
 def _release(file: Path, url: str, dry_run: bool) -> tuple[str, bool]:
-    """What was done with a file, or would be; and whether its data stays."""
-    from hpcframe.staging.archive import release as release_file
+    """What was done with a file, or would be; and whether its data stays. An error of one is none of the others."""
+    try:
+        return _would_release(file, url) if dry_run else _do_release(file, url)
+    except (HpcframeError, OSError) as error:
+        return f"kept: {str(error).removeprefix(f'{file}: ')}", True
+
+
+def _would_release(file: Path, url: str) -> tuple[str, bool]:
     from hpcframe.staging.archive import state_of
+
+    state = state_of(file)
+    if state.released:
+        return "is released", False
+    why = state.refusal
+    return (f"would be kept: {why}" if why else f"would be compared with {url}, and released"), bool(why)
+
+
+def _do_release(file: Path, url: str) -> tuple[str, bool]:
+    from hpcframe.staging.archive import release as release_file
     from hpcframe.staging.comparing import differs
 
-    if dry_run:
-        state = state_of(file)
-        if state.released:
-            return "is released", False
-        why = state.refusal
-        return (f"would be kept: {why}" if why else f"would be compared with {url}, and released"), bool(why)
     why = release_file(file, url, differs)
     return (f"kept: {why}" if why else "released"), bool(why)
 

@@ -6,6 +6,7 @@ boto3 is asked as the program asks it: what its client cannot do fails here, too
 import os
 import re
 import stat
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -562,3 +563,29 @@ def test_a_dry_run_of_release_tells_states_and_reads_nothing(fsx, linked, hpcfra
     assert f"a: would be compared with s3://{BUCKET}/run/a" in said
     assert "b: would be kept: it changed" in said and "c: is released" in said
     assert not (states / "calls").exists()
+
+
+# -- one file that cannot be released ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trouble", ["broken", "stuck", "denied"])
+def test_an_error_of_one_file_is_named_and_the_others_are_released(fsx, linked, hpcframe, states, s3, trouble):
+    for name in ("a", "b", "c"):
+        (linked / name).write_bytes(name.encode() * 1000)
+    stored(s3, linked)
+    (states / f"a.{trouble}").touch()
+    with s3.failing("denied", path="run/a") if trouble == "denied" else nullcontext():
+        code, said = hpcframe("release", linked)
+    assert code == 1 and "1 of 3 file(s) were kept" in said
+    why = {"broken": "Permission denied", "stuck": "did not release it", "denied": "AccessDenied"}[trouble]
+    assert re.search(rf"{linked / 'a'}: kept: .*{why}", said)
+    assert all(f"{linked / name}: released" in said for name in "bc")
+
+
+def test_a_dry_run_goes_on_after_an_error(fsx, linked, hpcframe, states, s3):
+    for name in ("a", "b"):
+        (linked / name).touch()
+        state(linked / name, "exists archived")
+    (states / "a.broken").touch()
+    code, said = hpcframe("release", linked, "--dry-run")
+    assert code == 0 and "a: kept: " in said and "b: would be compared with" in said

@@ -416,3 +416,20 @@ def _runs(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+# -- conditions of reading --------------------------------------------------------------------------------------
+
+
+def test_a_range_of_an_object_that_was_replaced_is_refused_where_that_is_the_condition(s3, client):
+    put(client)
+    tag = head(client)["ETag"]
+    assert get(client, Range="bytes=0-1", IfMatch=tag) == b"so"
+    put(client, body=b"other")
+    assert code_of(get, client, Range="bytes=0-1", IfMatch=tag) == "PreconditionFailed"
+
+
+def test_what_is_archived_cannot_be_read(s3, client):
+    put(client, StorageClass="DEEP_ARCHIVE")
+    assert head(client)["StorageClass"] == "DEEP_ARCHIVE"
+    assert code_of(get, client) == "InvalidObjectState"

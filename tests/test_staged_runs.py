@@ -246,3 +246,38 @@ def test_a_section_that_cannot_be_is_refused(tmp_path, line, says):
     with pytest.raises(ValueError, match=says) as refused:
         load(tmp_path / "sim.toml")
     assert "abc" not in str(refused.value)
+
+
+# -- where a run's own URL leads --------------------------------------------------------------------------------
+
+
+def test_a_run_whose_prefix_has_a_folder_checkpoints_goes_on_from_s3(s3, folder):
+    own = ["--set", f"staging.url=s3://{BUCKET}/checkpoints/hillslope"]
+    assert run(folder, *own, "--set", "time.steps=40").returncode == 0
+    shutil.rmtree(folder / "out")
+    again = run(folder, *own)
+    assert again.returncode == 0, again.stderr
+    assert "continues from the checkpoint of step 40" in again.stdout
+
+
+def outputs_in_s3(s3):
+    found = s3.client.list_objects_v2(Bucket=BUCKET, Prefix="mine/output/")["Contents"]
+    return {each["Key"].rpartition("/")[2]: each["LastModified"] for each in found if each["Key"].endswith(".h5")}
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_a_run_that_goes_on_from_s3_pushes_no_output_again_and_waits_for_no_archive(s3, folder, archived):
+    assert run(folder, "--set", "time.steps=40").returncode == 0
+    shutil.rmtree(folder / "out")
+    first = "step-0000000.h5"
+    if archived:
+        s3.client.put_object(Bucket=BUCKET, Key=f"mine/output/{first}", Body=b"x", StorageClass="DEEP_ARCHIVE")
+    before = outputs_in_s3(s3)
+    again = run(folder, ranks=2)
+    assert again.returncode == 0, again.stderr
+    assert "continues from the checkpoint of step 40" in again.stdout
+    assert (folder / "out/output" / first).exists() != archived
+    assert ("1 file(s) of the output in s3://science/mine are archived" in again.stderr) == archived
+    after = outputs_in_s3(s3)
+    assert set(after) - set(before) == {"step-0000060.h5"}
+    assert {name: after[name] for name in before} == before

@@ -6,12 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from s3 import BUCKET
+from s3_rules import in_base64
 from staged import HPCFRAME, URL, checkpoint, killed, push_command, same_files, stage
 from waiting import until
 
@@ -80,22 +83,25 @@ def test_what_is_no_url_of_s3_is_refused(url):
         Location.parse(url)
 
 
-prefixes = st.sampled_from(["", "mine", "a/b/c", "checkpoints-of-mine"])
+RUN, STEP = "3fa9c2d1e0b7", "step-0000100-0123abcd"
+folders = st.sampled_from(["mine", "a", "checkpoints", "checkpoints-of-mine", "3fa9", RUN, STEP, NAME])
+prefixes = st.lists(folders, max_size=4).map("/".join)
 
 
-@given(prefixes, st.sampled_from(["", "/checkpoints", "/checkpoints/3fa9", "/checkpoints/3fa9/step-0000100-0123abcd"]))
+@given(prefixes, st.sampled_from(["", f"/checkpoints/{RUN}", f"/checkpoints/{RUN}/{STEP}"]))
 def test_a_url_means_a_location_a_run_or_a_checkpoint(prefix, rest):
+    assume(rest or f"checkpoints/{RUN}" not in prefix)  # that is a run, whoever named it so
     url = f"s3://{BUCKET}/{prefix}{rest}" if prefix else f"s3://{BUCKET}{rest}"
     choice = Choice.parse(url)
     assert choice.location == Location.parse(f"s3://{BUCKET}/{prefix}")
-    assert choice.run == ("3fa9" if "3fa9" in rest else "")
-    assert (choice.step, choice.identity) == ((100, "0123abcd") if "step" in rest else (None, ""))
+    assert choice.run == (RUN if rest else "")
+    assert (choice.step, choice.identity) == ((100, "0123abcd") if STEP in rest else (None, ""))
     assert Choice.parse(f"{url}/") == choice
+    assert STEP not in rest or Choice.parse(f"{url}/{NAME}") == choice
+    assert choice.location.key(choice.beginning) == Location.parse(url).prefix
 
 
 def listing(*entries):
-    from datetime import UTC, datetime
-
     return [
         StoredObject(f"checkpoints/{run}/step-{step:07d}-{'0' * 8}/{name}", 1, datetime.fromtimestamp(when, UTC))
         for run, step, name, when in entries
@@ -110,7 +116,7 @@ def test_a_run_goes_on_from_the_one_that_came_last_and_only_from_what_is_complet
         )
     )  # fmt: skip
     assert [(one.run, one.step) for one in candidates(found)] == [("new", 20), ("new", 10)]
-    assert [one.step for one in Choice(Location("b", ""), "old").of(found)] == [900]
+    assert [one.step for one in candidates([one for one in found if one.run == "old"])] == [900]
 
 
 # -- push and pull ----------------------------------------------------------------------------------------------
@@ -439,3 +445,281 @@ def test_a_folder_that_nothing_is_known_of_needs_a_url(s3, tmp_path):
     refused = stage("push", tmp_path / "run")
     assert refused.returncode == 2 and "give s3://BUCKET/PREFIX" in refused.stderr
     assert stage("wait", tmp_path / "run").returncode == 2
+
+
+# -- prefixes that look like ours -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "prefix", ["checkpoints", "checkpoints/hillslope", "team/checkpoints/run1", f"checkpoints/{RUN}"]
+)
+def test_what_was_pushed_is_found_whatever_the_prefix_is_called(s3, tmp_path, prefix):
+    url, path = f"s3://{BUCKET}/{prefix}", checkpoint(tmp_path / "run", 7, size=16)
+    assert stage("push", tmp_path / "run", url).returncode == 0
+    assert " 7 " in stage("ls", url).stdout
+    assert stage("verify", url).stdout.count(": ok") == 1
+    assert stage("pull", url, tmp_path / "new").returncode == 0
+    assert same_files(path, tmp_path / "new" / "checkpoints" / path.name)
+    (name,) = (name for name in s3.names() if name.endswith(NAME))
+    for meant in (name, name.removesuffix(f"/{NAME}"), name.rpartition("/step-")[0]):
+        assert stage("verify", f"s3://{BUCKET}/{meant}").stdout.count(": ok") == 1
+
+
+@pytest.mark.parametrize("url", [f"{URL}/checkpoints/{RUN}", f"s3://{BUCKET}/checkpoints/mine"])
+def test_only_leftovers_of_what_a_url_means_are_let_go_of(s3, url):
+    names = [f"checkpoints/{run}/step-0000001-{'0' * 8}/state.h5" for run in (RUN, "0123456789ab")]
+    for name in names:
+        for prefix in ("", "mine/", "checkpoints/mine/"):
+            s3.client.put_object(Bucket=BUCKET, Key=prefix + name, Body=b"x")
+            s3.client.create_multipart_upload(Bucket=BUCKET, Key=f"{prefix}{name}.more")
+    before = {*s3.names(), *s3.unfinished()}
+    assert stage("gc", url, "--older-than=0").returncode == 0
+    gone = before - {*s3.names(), *s3.unfinished()}
+    assert gone == {name for name in before if f"s3://{BUCKET}/{name}".startswith(f"{url}/")}
+
+
+# -- what somebody goes on with is not left ---------------------------------------------------------------------
+
+
+def aged(s3, name, parts_too):
+    """Set the upload of an object back by two days, and what of it has arrived."""
+    (upload,) = (each for each in s3.proxy.uploads.values() if each.key == name)
+    for each in [upload, *(upload.parts.values() if parts_too else ())]:
+        setattr(each, "begun" if each is upload else "when", datetime.now(UTC) - timedelta(days=2))
+
+
+def test_a_checkpoint_that_is_completed_after_it_was_found_keeps_its_files(s3, tmp_path):
+    from hpcframe.staging.cleaning import leftovers, remove
+    from hpcframe.staging.store import Store
+
+    checkpoint(tmp_path / "run", 7, size=16)
+    with s3.failing("denied", method="PUT", path=NAME), pytest.raises(InputError):
+        push(tmp_path / "run")
+    store = Store(Location.parse(URL))
+    found = leftovers(store, timedelta(0))
+    assert len(found.checkpoints) == 1
+    push(tmp_path / "run")
+    assert remove(store, found).checkpoints == []
+    assert stage("verify", URL).stdout.count(": ok") == 1
+
+
+@pytest.mark.parametrize("sign", ["another file", "an upload", "nothing"])
+def test_a_checkpoint_that_somebody_goes_on_with_is_kept(s3, sign):
+    from hpcframe.staging.cleaning import leftovers, remove
+    from hpcframe.staging.store import Store
+
+    folder = f"mine/checkpoints/{RUN}/{STEP}"
+    s3.client.put_object(Bucket=BUCKET, Key=f"{folder}/state.h5", Body=b"x")
+    store = Store(Location.parse(URL))
+    found = leftovers(store, timedelta(0))
+    time.sleep(1.1)  # S3 counts in whole seconds
+    if sign == "another file":
+        s3.client.put_object(Bucket=BUCKET, Key=f"{folder}/state-1.h5", Body=b"x")
+    elif sign == "an upload":
+        s3.client.create_multipart_upload(Bucket=BUCKET, Key=f"{folder}/state-1.h5")
+    gone = remove(store, found)
+    assert len(gone.checkpoints) == (sign == "nothing")
+    assert (f"{folder}/state.h5" in s3.names()) == (sign != "nothing")
+
+
+def test_an_upload_that_takes_longer_than_a_day_is_not_let_go_of(s3, large, tmp_path):
+    checkpoint(tmp_path / "run", 7)
+    with s3.failing("denied", method="PUT", path="partNumber=3"), pytest.raises(InputError):
+        push(tmp_path / "run")
+    (name,) = s3.unfinished()
+    aged(s3, name, parts_too=False)
+    assert "nothing older than 24 h" in stage("gc", URL).stdout and s3.unfinished() == [name]
+    aged(s3, name, parts_too=True)
+    assert "let go of the upload" in stage("gc", URL).stdout and s3.unfinished() == []
+
+
+def test_an_upload_that_gets_a_part_after_it_was_found_goes_on(s3, large, tmp_path):
+    from hpcframe.staging.cleaning import leftovers, remove
+    from hpcframe.staging.store import Store
+
+    checkpoint(tmp_path / "run", 7)
+    with s3.failing("denied", method="PUT", path="partNumber=[34]"), pytest.raises(InputError):
+        push(tmp_path / "run")
+    (name,) = s3.unfinished()
+    aged(s3, name, parts_too=True)
+    store = Store(Location.parse(URL))
+    found = leftovers(store, timedelta(days=1))
+    assert len(found.uploads) == 1
+    with s3.failing("denied", method="PUT", path="partNumber=4"), pytest.raises(InputError):
+        push(tmp_path / "run")
+    assert remove(store, found).uploads == [] and s3.unfinished() == [name]
+
+
+# -- the output comes back --------------------------------------------------------------------------------------
+
+OUTPUTS = ("output/step-0000001.h5", "output/series.xdmf", "diagnostics.csv", "summary.json")
+
+
+@pytest.fixture
+def finished(s3, tmp_path):
+    """The folder of a run, all of which is in S3."""
+    checkpoint(tmp_path / "run", 7, size=16)
+    (tmp_path / "run/output").mkdir()
+    for number, name in enumerate(OUTPUTS):
+        (tmp_path / "run" / name).write_bytes(np.random.default_rng(number).bytes(100_000))
+    assert stage("push", tmp_path / "run", URL).returncode == 0
+    return tmp_path / "run"
+
+
+def pull_output_into(folder, *more):
+    return stage("pull", URL, folder, "--output", *more)
+
+
+def test_the_output_comes_back_and_nothing_else_that_is_there(s3, finished, tmp_path):
+    outside = tmp_path / "escaped.h5"
+    others = ("dem.h5", "nested/output/step-0000001.h5", "output/deep/a.h5", "output/notes.txt", "output/../../a.h5",
+              f"/{outside}", "/diagnostics.csv", "checkpoints/summary.json")  # fmt: skip
+    for name in others:
+        s3.client.put_object(Bucket=BUCKET, Key=f"mine/{name}", Body=b"x")
+    new = tmp_path / "new"
+    assert pull_output_into(new).returncode == 0
+    pulled = {str(path.relative_to(new)) for path in new.rglob("*") if path.is_file()}
+    assert {name for name in pulled if not name.startswith(("checkpoints/", "staging/"))} == set(OUTPUTS)
+    assert all((new / name).read_bytes() == (finished / name).read_bytes() for name in OUTPUTS)
+    assert not outside.exists() and not (tmp_path / "a.h5").exists()
+
+
+@pytest.mark.parametrize("name", ["/tmp/hpcframe-escaped.h5", "output/../../hpcframe-escaped.h5"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(s3, tmp_path, name):
+    from hpcframe.staging.download import pull_file
+    from hpcframe.staging.store import Store
+
+    s3.client.put_object(Bucket=BUCKET, Key=f"mine/{name}", Body=b"x")
+    there = StoredObject(name, 1, datetime.now(UTC))
+    with pytest.raises(InputError, match="leads out of"):
+        pull_file(Store(Location.parse(URL)), there, tmp_path / "run", 2)
+
+
+def test_files_that_are_there_stay_and_those_that_differ_are_named(s3, finished, tmp_path):
+    new = tmp_path / "new"
+    assert pull_output_into(new).returncode == 0
+    mine = bytearray((new / "diagnostics.csv").read_bytes())
+    mine[-1] ^= 1  # of the same size
+    (new / "diagnostics.csv").write_bytes(mine)
+    (new / "summary.json").write_text("{}")
+    (new / "output/series.xdmf").unlink()
+    before = s3.proxy.requests["get"]
+    again = pull_output_into(new)
+    assert again.returncode == 2 and "2 of 4 file(s) of the output were not pulled" in again.stderr
+    for name in ("diagnostics.csv", "summary.json"):
+        assert f"kept {new / name}, which is not {URL}/{name}: move it away" in again.stdout
+    assert (new / "diagnostics.csv").read_bytes() == mine and (new / "summary.json").read_text() == "{}"
+    assert (new / "output/series.xdmf").read_bytes() == (finished / "output/series.xdmf").read_bytes()
+    assert s3.proxy.requests["get"] - before <= 4, "a checkpoint and one file"
+    (new / "summary.json").unlink()
+    (new / "diagnostics.csv").unlink()
+    assert pull_output_into(new).returncode == 0
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_was_pulled_is_not_pushed_again_to_the_same_place(s3, finished, tmp_path, elsewhere):
+    new = tmp_path / "new"
+    assert pull_output_into(new).returncode == 0
+    (new / "diagnostics.csv").write_text("it goes on")
+    would = stage("push", new, f"{URL}/elsewhere" if elsewhere else URL, "--dry-run").stdout
+    assert all((f"would push {name}" in would) == (elsewhere or name == "diagnostics.csv") for name in OUTPUTS)
+
+
+def test_what_a_run_pushed_elsewhere_stays_on_record(s3, finished, tmp_path):
+    assert pull_output_into(finished).returncode == 0
+    assert stage("push", finished, f"{URL}/copy").returncode == 0
+    assert pull_output_into(finished).returncode == 0
+    assert stage("push", finished, f"{URL}/copy").stdout.startswith("all is in")
+
+
+def test_output_that_arrives_damaged_is_read_again(s3, finished, tmp_path):
+    with s3.failing("corrupt answer", method="GET", path="diagnostics.csv", count=1):
+        assert pull_output_into(tmp_path / "new").returncode == 0
+    assert (tmp_path / "new/diagnostics.csv").read_bytes() == (finished / "diagnostics.csv").read_bytes()
+    with s3.failing("corrupt answer", method="GET", path="diagnostics.csv"):
+        refused = pull_output_into(tmp_path / "other")
+    assert refused.returncode == 1 and f"{URL}/diagnostics.csv arrives with another checksum" in refused.stderr
+    assert not (tmp_path / "other/diagnostics.csv").exists()
+
+
+@pytest.fixture
+def halfway(s3, monkeypatch):
+    """Replaces an object each time that a part of it was read; how often is counted down."""
+    from hpcframe.staging.store import Store
+
+    read, left = Store.read, {"times": 0}
+
+    def reading(store, name, offset, into, *more):
+        read(store, name, offset, into, *more)
+        if left["times"]:
+            left["times"] -= 1
+            content = np.random.default_rng(left["times"]).bytes(1_500_000 + left["times"])
+            put(s3, store.location.key(name), content)
+
+    monkeypatch.setattr(Store, "read", reading)
+    return left
+
+
+def put(s3, key, content):
+    s3.client.put_object(Bucket=BUCKET, Key=key, Body=content, ChecksumCRC32C=in_base64(crc32c(content)))
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_begun_anew(s3, halfway, tmp_path, monkeypatch):
+    from hpcframe.staging import download
+    from hpcframe.staging.store import Store
+
+    monkeypatch.setattr(download, "READ_SIZE", 10**6)
+    put(s3, "mine/diagnostics.csv", bytes(2_500_000))
+    halfway["times"] = 2
+    store = Store(Location.parse(URL))
+    (each,) = download.output_in(store)
+    download.pull_file(store, each, tmp_path, streams=1)
+    there = s3.client.get_object(Bucket=BUCKET, Key="mine/diagnostics.csv")["Body"].read()
+    assert (tmp_path / "diagnostics.csv").read_bytes() == there and not halfway["times"]
+    halfway["times"] = 1000
+    with pytest.raises(hf.HpcframeError, match=r"diagnostics\.csv.*it was replaced or removed while it was read"):
+        download.pull_file(store, each, tmp_path / "other", streams=1)
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_initial_values_are_not_mixed_of_two_objects(s3, monkeypatch):
+    from hpcframe.staging import remote_file
+
+    monkeypatch.setattr(remote_file, "BLOCK", 1000)
+    put(s3, "data/dem.npy", bytes(3000))
+    file = remote_file.RemoteFile(f"s3://{BUCKET}/data/dem.npy")
+    assert file.read(500) == bytes(500)
+    put(s3, "data/dem.npy", b"x" * 3000)
+    assert file.read(500) == bytes(500)
+    with pytest.raises(hf.HpcframeError, match=r"dem\.npy.*it was replaced or removed while it was read"):
+        file.read(10)
+
+
+def test_output_that_is_archived_is_named_and_the_rest_comes(s3, finished, tmp_path):
+    name = "output/step-0000001.h5"
+    s3.client.put_object(Bucket=BUCKET, Key=f"mine/{name}", Body=b"x", StorageClass="DEEP_ARCHIVE")
+    pulled = pull_output_into(tmp_path / "new")
+    assert pulled.returncode == 2 and "1 of 4 file(s)" in pulled.stderr
+    assert "restore-object" in pulled.stdout and not (tmp_path / "new" / name).exists()
+    assert (tmp_path / "new/diagnostics.csv").exists()
+
+
+# -- storage that no restart can read ---------------------------------------------------------------------------
+
+
+def test_checkpoints_never_move_where_they_cannot_be_read_at_once(s3):
+    tiers = {"STANDARD_IA": 30, "GLACIER_IR": 60, "GLACIER": 90, "DEEP_ARCHIVE": 180}
+    chosen = [f"--tier={kind}:{days}" for kind, days in tiers.items()]
+    applied = stage("lifecycle", URL, *chosen, "--apply")
+    assert applied.returncode == 0, applied.stderr
+    rules = s3.client.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    moved = {
+        rule["Filter"]["Prefix"]: {each["StorageClass"]: each["Days"] for each in rule["Transitions"]} for rule in rules
+    }
+    assert moved == {
+        "mine/": {"STANDARD_IA": 30, "GLACIER_IR": 60},
+        "mine/output/": {"GLACIER": 90, "DEEP_ARCHIVE": 180},
+    }
+    assert stage("lifecycle", URL, "--apply").returncode == 0
+    (rule,) = s3.client.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    assert "Transitions" not in rule and rule["Filter"]["Prefix"] == "mine/"

@@ -11,7 +11,9 @@ from hpcframe.errors import InputError
 from hpcframe.staging.store import Store
 from hpcframe.staging.url import Location
 
-TIERS = ("STANDARD_IA", "INTELLIGENT_TIERING", "ONEZONE_IA", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE")
+AT_ONCE = ("STANDARD_IA", "INTELLIGENT_TIERING", "ONEZONE_IA", "GLACIER_IR")
+ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")  # cannot be read before somebody has had the object restored
+TIERS = (*AT_ONCE, *ARCHIVES)
 NO_RULES = "NoSuchLifecycleConfiguration"
 
 
@@ -22,7 +24,8 @@ def rules(
 
     Args:
         incomplete_days: after so many an upload that nobody completes is let go of.
-        tiers: storage classes, and after how many days objects move there.
+        tiers: storage classes, and after how many days objects move there: to an archive the output alone, as no
+            restart can read a checkpoint there.
         output_days: after so many the output is deleted; 0: never. Checkpoints are deleted by `keep` alone, as only
             that knows which are superfluous.
     """
@@ -33,17 +36,14 @@ def rules(
         "Filter": {"Prefix": location.prefix},
         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": incomplete_days},
     }
-    if tiers:
-        everything["Transitions"] = [{"StorageClass": kind, "Days": days} for kind, days in tiers]
-    if not output_days:
+    actions: dict[str, Any] = {"Expiration": {"Days": output_days}} if output_days else {}
+    for rule, kinds in ((everything, AT_ONCE), (actions, ARCHIVES)):
+        transitions = [{"StorageClass": kind, "Days": days} for kind, days in tiers if kind in kinds]
+        rule |= {"Transitions": transitions} if transitions else {}
+    if not actions:
         return [everything]
-    output = {
-        "ID": f"{name}-output",
-        "Status": "Enabled",
-        "Filter": {"Prefix": location.key("output/")},
-        "Expiration": {"Days": output_days},
-    }
-    return [everything, output]
+    output = {"ID": f"{name}-output", "Status": "Enabled", "Filter": {"Prefix": location.key("output/")}}
+    return [everything, output | actions]
 
 
 def read_tier(text: str) -> tuple[str, int]:

@@ -20,8 +20,10 @@ from hpcframe.checkpoint.manifest import NAME, canonical
 from hpcframe.staging.url import Location
 
 FOLDER = "checkpoints"
-OBJECT = re.compile(rf"{FOLDER}/(\w+)/step-(\d+)-([0-9a-f]{{8}})/(.+)")
-CHOSEN = re.compile(rf"(.*?)(?:(?:^|/){FOLDER}(?:/(\w+)(?:/step-(\d+)-([0-9a-f]{{8}}))?)?)?/*")
+STEP = r"step-(\d{7,})-([0-9a-f]{8})"
+OBJECT = re.compile(rf"{FOLDER}/(\w+)/{STEP}/(.+)")
+# As strict as can be: a prefix of a user's may have a folder `checkpoints`, too.
+CHOSEN = re.compile(rf"(?:(.+)/)?{FOLDER}/([0-9a-f]{{12}})(?:/{STEP}(?:/{re.escape(NAME)})?)?")
 
 
 @dataclass(frozen=True)
@@ -101,17 +103,20 @@ class Choice:
 
     @staticmethod
     def parse(url: str) -> Choice:
-        """Not collective. Raises InputError."""
-        whole = Location.parse(url.removesuffix(f"/{NAME}"))
-        match = CHOSEN.fullmatch(whole.prefix)
-        assert match is not None  # it matches everything
-        prefix = match[1].strip("/")
-        location = Location(whole.bucket, f"{prefix}/" if prefix else "")
-        return Choice(location, match[2] or "", int(match[3]) if match[3] else None, match[4] or "")
+        """A run or a checkpoint where the URL ends as hpcframe names these; any other URL is a location as it stands.
 
-    def of(self, found: Sequence[RemoteCheckpoint]) -> list[RemoteCheckpoint]:
-        """Those that are meant and that a run can go on from, the best first."""
-        return candidates([one for one in found if self.means(one)])
+        Not collective. Raises InputError.
+        """
+        whole = Location.parse(url)
+        match = CHOSEN.fullmatch(whole.prefix.rstrip("/"))
+        if match is None:
+            return Choice(whole)
+        location = Location(whole.bucket, f"{match[1]}/" if match[1] else "")
+        return Choice(location, match[2], int(match[3]) if match[3] else None, match[4] or "")
 
-    def means(self, one: RemoteCheckpoint) -> bool:
-        return self.run in ("", one.run) and self.step in (None, one.step) and self.identity in ("", one.identity)
+    @property
+    def beginning(self) -> str:
+        """What the names of all objects that are meant begin with."""
+        if not self.run or self.step is None:
+            return f"{FOLDER}/{self.run}/" if self.run else ""
+        return f"{RemoteCheckpoint(self.run, self.step, self.identity).name}/"

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from mpi4py import MPI
 
+from hpcframe.aws import RefusedError
 from hpcframe.checkpoint.folder import discard
 from hpcframe.checkpoint.manifest import BadCheckpointError, Manifest
 from hpcframe.errors import NoCheckpointError
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.communicator import Communicator, connect
-from hpcframe.staging.download import Download, output_in, pull_file
-from hpcframe.staging.location import Choice, RemoteCheckpoint, StoredObject
-from hpcframe.staging.remote import listed, read_manifest, to_read
-from hpcframe.staging.store import Store
+from hpcframe.staging.download import Download, note_to_come, output_in, pull_file
+from hpcframe.staging.location import RemoteCheckpoint, StoredObject, candidates
+from hpcframe.staging.remote import meant, read_manifest, to_read
+from hpcframe.staging.store import ARCHIVED, Store
 from hpcframe.staging.url import Location
 
 READERS_A_NODE = 8  # ranks that read: a process gets about 1 GB/s through the interpreter
@@ -38,13 +40,16 @@ def pull_newest(url: str, folder: Path, comm: MPI.Intracomm, progress: Callable[
         NoCheckpointError: on every rank, where none of several is what was written.
         HpcframeError: on every rank, where S3 or the disk says no.
     """
-    shared, store = connect(comm), Store(Choice.parse(url).location, streams=STREAMS)
+    shared, location = connect(comm), Location.parse(url)
     found: list[RemoteCheckpoint] = []
     with collectively(comm, f"looking for checkpoints in {url}"):
         if comm.rank == 0:
-            found = Choice.parse(url).of(listed(store))
+            _, choice, there = meant(url)
+            location, found = choice.location, candidates(there)
+    location, found = comm.bcast((location, found))
+    store = Store(location, streams=STREAMS)
     bad: list[str] = []
-    for remote in comm.bcast(found):
+    for remote in found:
         path, reason = _pull(store, remote, folder, shared, progress)
         if path:
             return path, "; ".join(bad)
@@ -57,7 +62,8 @@ def pull_newest(url: str, folder: Path, comm: MPI.Intracomm, progress: Callable[
 def pull_output(url: str, run: Path, comm: MPI.Intracomm, progress: Callable[[], None]) -> None:
     """Bring the output at a location into the folder of a run that goes on from there, but what is there. Collective.
 
-    Otherwise the run's own series and diagnostics, which begin where it does, would take the place of those in S3.
+    Otherwise the run's own series and diagnostics, which begin where it does, would take the place of those in S3. What
+    was archived there cannot be read at once, and is left out: no run waits for that.
 
     Raises:
         HpcframeError: on every rank, where S3 or the disk says no.
@@ -67,12 +73,31 @@ def pull_output(url: str, run: Path, comm: MPI.Intracomm, progress: Callable[[],
     with collectively(comm, f"looking for output in {url}"):
         if comm.rank == 0:
             found = [each for each in output_in(store) if not (run / each.name).exists()]
+            note_to_come(store, run, found)
     found = comm.bcast(found)
-    share = _share(shared)
+    share, archived = _share(shared), 0
     with collectively(comm, f"reading the output in {url}"):
         for each in found[share]:
-            pull_file(store, each, run, STREAMS)
+            archived += not _pull_unless_archived(store, each, run)
             progress()
+    archived = comm.allreduce(archived)
+    if archived and comm.rank == 0:
+        print(
+            f"hpcframe: {archived} file(s) of the output in {url} are archived there, and stay there: `aws s3api "
+            f"restore-object` makes them readable, `hpcframe stage pull --output` then brings them",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _pull_unless_archived(store: Store, each: StoredObject, run: Path) -> bool:
+    try:
+        pull_file(store, each, run, STREAMS)
+    except RefusedError as error:
+        if error.code != ARCHIVED:
+            raise
+        return False
+    return True
 
 
 def _pull(

@@ -13,11 +13,12 @@ import numpy.typing as npt
 from hpcframe.checkpoint.crc32c import crc32c
 from hpcframe.checkpoint.manifest import NAME, BadCheckpointError, Extent, Manifest, check_extents, decode
 from hpcframe.errors import InputError
-from hpcframe.staging.location import FOLDER, Choice, RemoteCheckpoint, checkpoints_in
+from hpcframe.staging.location import FOLDER, Choice, RemoteCheckpoint, candidates, checkpoints_in
 from hpcframe.staging.options import MIB
 from hpcframe.staging.pieces import Piece, checksum_of
 from hpcframe.staging.pushing import pieces_of
 from hpcframe.staging.store import Store
+from hpcframe.staging.url import Location
 
 READ_SIZE = 16 * MIB  # bytes of a request
 READ_TWICE = 2  # times that a piece is read before it is bad: the network may have been at fault
@@ -33,9 +34,22 @@ class FilePiece:
     piece: Piece
 
 
-def listed(store: Store) -> list[RemoteCheckpoint]:
-    """All checkpoints at a location. Raises AwsError. Not collective."""
-    return checkpoints_in(store.list(f"{FOLDER}/"))
+def meant(url: str, streams: int = 16) -> tuple[Store, Choice, list[RemoteCheckpoint]]:
+    """What a URL means: the location as it stands, where that has checkpoints, or else the run or checkpoint it names.
+
+    So a run finds its own, whatever its prefix looks like.
+
+    Returns:
+        The store of the location, what is meant there, and the checkpoints that are, complete or not.
+
+    Not collective. Raises InputError, AwsError.
+    """
+    for choice in dict.fromkeys((Choice(Location.parse(url)), Choice.parse(url))):
+        store = Store(choice.location, streams=streams)
+        found = checkpoints_in(store.list(choice.beginning or f"{FOLDER}/"))
+        if found:
+            break
+    return store, choice, found
 
 
 def chosen(url: str) -> tuple[Store, list[RemoteCheckpoint]]:
@@ -45,14 +59,13 @@ def chosen(url: str) -> tuple[Store, list[RemoteCheckpoint]]:
         InputError: it is no URL of S3, or there are none.
         AwsError.
     """
-    choice = Choice.parse(url)
-    store = Store(choice.location)
-    found = choice.of(listed(store))
-    if not found:
+    store, choice, found = meant(url)
+    best = candidates(found)
+    if not best:
         raise InputError(
             f"{url}: no complete checkpoint is there; `hpcframe stage ls {choice.location.url()}` shows what is"
         )
-    return store, found
+    return store, best
 
 
 def read_manifest(store: Store, remote: RemoteCheckpoint) -> tuple[Manifest, str]:

@@ -21,7 +21,8 @@ BLOCKS_KEPT = 8
 class RemoteFile(io.RawIOBase):
     """A file to read, in blocks of which the latest are kept. For one thread.
 
-    What its methods raise is `AwsError`, or its kind `RefusedError`.
+    What its methods raise is `AwsError`, or its kinds: `RefusedError`; `ReplacedError` where the object is another one
+    than when it was opened, lest what is read be of both.
     """
 
     def __init__(self, url: str) -> None:
@@ -30,10 +31,10 @@ class RemoteFile(io.RawIOBase):
         whole = Location.parse(url)
         folder, _, self._name = whole.prefix.rstrip("/").rpartition("/")
         self._store = Store(Location(whole.bucket, f"{folder}/" if folder else ""))
-        found = self._store.head(self._name)
+        found = self._store.state(self._name)
         if found is None:
             raise InputError(f"{url}: no such object; `aws s3 ls` shows what is there")
-        self.size = found[0]
+        self.size, self._tag = found.size, found.tag
         self._at = 0
         self._blocks: OrderedDict[int, npt.NDArray[np.uint8]] = OrderedDict()
 
@@ -67,7 +68,7 @@ class RemoteFile(io.RawIOBase):
             self._blocks.move_to_end(number)
             return self._blocks[number]
         content = np.empty(min(BLOCK, self.size - number * BLOCK), np.uint8)
-        self._store.read(self._name, number * BLOCK, content)
+        self._store.read(self._name, number * BLOCK, content, self._tag)
         self._blocks[number] = content
         if len(self._blocks) > BLOCKS_KEPT:
             self._blocks.popitem(last=False)

@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ from hpcframe.staging.options import Options
 from hpcframe.staging.url import Location
 
 ABSENT = {"NoSuchKey", "NotFound"}
+REPLACED = {"PreconditionFailed", "412"}
+ARCHIVED = "InvalidObjectState"  # the code of what is in a class that cannot be read at once
 DELETED_AT_ONCE = 1000  # objects that one request deletes
 READ_ATTEMPTS, PAUSE = 6, 0.2  # of reading a range whose connection breaks; s, doubled each time
 
@@ -35,6 +38,26 @@ class SentPart:
     size: int
     tag: str
     checksum: int | None
+    arrived: datetime
+
+
+@dataclass(frozen=True)
+class ObjectState:
+    """What S3 says of an object: bytes, and the CRC32C of all of it; None where S3 does not tell.
+
+    Attributes:
+        tag: S3's ETag, another one for another content.
+        modified: when it came.
+    """
+
+    size: int
+    checksum: int | None
+    tag: str
+    modified: datetime
+
+
+class ReplacedError(AwsError):
+    """The object is another one than when it was asked for, or gone: what was read of it is of no use."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +108,11 @@ class Store:
 
     def head(self, name: str) -> tuple[int, int | None] | None:
         """Bytes and CRC32C of the whole object, None where S3 has none; None where there is no such object."""
+        found = self.state(name)
+        return (found.size, found.checksum) if found else None
+
+    def state(self, name: str) -> ObjectState | None:
+        """What an object is now; None where there is no such object."""
         try:
             with explaining(f"asking for {self.location.url(name)}"):
                 found = self.client.head_object(**self._where(name), ChecksumMode="ENABLED")
@@ -93,17 +121,28 @@ class Store:
                 return None
             raise
         whole = found.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
-        return found["ContentLength"], _number(found.get("ChecksumCRC32C")) if whole else None
+        checksum = _number(found.get("ChecksumCRC32C")) if whole else None
+        return ObjectState(found["ContentLength"], checksum, found["ETag"], found["LastModified"])
 
-    def read(self, name: str, offset: int, into: npt.NDArray[np.uint8]) -> None:
-        """Fill `into` from a position (bytes) of an object. Connections that break are tried again."""
+    def read(self, name: str, offset: int, into: npt.NDArray[np.uint8], tag: str = "") -> None:
+        """Fill `into` from a position (bytes) of an object. Connections that break are tried again.
+
+        Args:
+            tag: of the object as it was asked for; "": as it is.
+
+        Raises:
+            ReplacedError: it has another tag by now, or is gone.
+        """
         if into.size:
-            _insisting(lambda: self._read(name, offset, into))
+            _insisting(lambda: self._read(name, offset, into, tag))
 
-    def _read(self, name: str, offset: int, into: npt.NDArray[np.uint8]) -> None:
+    def _read(self, name: str, offset: int, into: npt.NDArray[np.uint8], tag: str) -> None:
         what = f"reading bytes {offset} to {offset + into.size} of {self.location.url(name)}"
-        with explaining(what):
-            answer = self.client.get_object(**self._where(name), Range=f"bytes={offset}-{offset + into.size - 1}")
+        condition = {"IfMatch": tag} if tag else {}
+        with _noticing_replacement(tag), explaining(what):
+            answer = self.client.get_object(
+                **self._where(name), Range=f"bytes={offset}-{offset + into.size - 1}", **condition
+            )
             view, body = into.data, answer["Body"]
             while view:
                 count = body.readinto(view)
@@ -144,7 +183,7 @@ class Store:
                     **self._where(name), Body=content, ChecksumCRC32C=_text(checksum), **condition, **self._stored
                 )
         except AwsError as error:
-            if only_new and error.code in ("PreconditionFailed", "412"):
+            if only_new and error.code in REPLACED:
                 return False
             raise
         return True
@@ -169,7 +208,11 @@ class Store:
             raise
         return {
             part["PartNumber"]: SentPart(
-                part["PartNumber"], part["Size"], part["ETag"], _number(part.get("ChecksumCRC32C"))
+                part["PartNumber"],
+                part["Size"],
+                part["ETag"],
+                _number(part.get("ChecksumCRC32C")),
+                part["LastModified"],
             )
             for part in found
         }
@@ -202,11 +245,11 @@ class Store:
 
     # -- tidying up ---------------------------------------------------------------------------------------------
 
-    def unfinished(self) -> Iterator[Unfinished]:
-        """Uploads below the location that were begun and not ended."""
-        with explaining(f"listing unfinished uploads in {self.location.url()}"):
+    def unfinished(self, beginning: str = "") -> Iterator[Unfinished]:
+        """Uploads of objects whose names begin so that were begun and not ended."""
+        with explaining(f"listing unfinished uploads in {self.location.url(beginning)}"):
             pages = self.client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self.location.bucket, Prefix=self.location.prefix
+                Bucket=self.location.bucket, Prefix=self.location.key(beginning)
             )
             for page in pages:
                 for entry in page.get("Uploads", ()):
@@ -255,12 +298,22 @@ def _number(text: str | None) -> int | None:
     return int.from_bytes(base64.b64decode(text), "big") if text and "-" not in text else None
 
 
+@contextmanager
+def _noticing_replacement(tag: str) -> Iterator[None]:
+    try:
+        yield
+    except AwsError as error:
+        if tag and error.code in {*ABSENT, *REPLACED}:
+            raise ReplacedError(f"{error}; it was replaced or removed while it was read", error.code) from error
+        raise
+
+
 def _insisting(action: Callable[[], T]) -> T:
     """Try again what may work later, after pauses that grow and differ between those who ask at the same time."""
     for attempt in range(READ_ATTEMPTS - 1):
         try:
             return action()
-        except (RefusedError, DamagedError):
+        except (RefusedError, DamagedError, ReplacedError):
             raise
         except AwsError as error:
             if error.code in ABSENT:
