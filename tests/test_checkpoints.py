@@ -15,7 +15,7 @@ import xarray
 from mpi4py import MPI
 
 import hpcframe as hf
-from hpcframe.checkpoint import mpio, tiles
+from hpcframe.checkpoint import tiles
 from hpcframe.checkpoint.manifest import NAME, decode
 from hpcframe.checkpoint.verify import extents_of, read_manifest, verify
 from hpcframe.errors import HpcframeError, InputError, NoCheckpointError
@@ -40,8 +40,7 @@ WAYS = {
 
 
 def way(name: str):
-    there = not ("mpio" in name and mpio.missing())
-    return pytest.param(WAYS[name], id=name, marks=[] if there else pytest.mark.skip(reason=mpio.missing()))
+    return pytest.param(WAYS[name], id=name)
 
 
 every_way = pytest.mark.parametrize("options", [way(name) for name in WAYS])
@@ -793,15 +792,6 @@ def test_numpys_numbers_are_numbers(comm, folder):
 )
 def test_options_that_cannot_be_are_refused_when_they_are_given(tmp_path, options, message):
     assert message in refused(hf.Checkpoints, tmp_path, **options, error=InputError)
-
-
-@pytest.mark.mpi
-@pytest.mark.skipif(not mpio.missing(), reason="h5py is parallel here")
-def test_a_driver_that_is_not_there_is_refused_with_the_remedy(comm, folder):
-    checkpoints = hf.Checkpoints(folder, driver="mpio")
-    message = refused(checkpoints.save, 1, make_fields(a_grid(comm)), error=InputError)
-    assert "install-parallel-h5py" in message
-    assert not folder.exists()
 
 
 # -- an importer's own communicator -------------------------------------------------------------------------------

@@ -8,8 +8,6 @@ from pathlib import Path
 import faults
 import pytest
 
-from hpcframe.checkpoint import mpio
-
 CAMPAIGN = Path(__file__).parent.parent / "benchmarks" / "reliability.py"
 ERRORS = Path(__file__).parent / "trials_errors.py"
 
@@ -19,12 +17,11 @@ WAYS = {
     "asynchronous": ["--asynchronous"],
     "mpio": ["--driver", "mpio", "--spare", "open"],  # MPI itself hangs where one rank of several cannot open a file
 }
-parallel = pytest.param("mpio", marks=pytest.mark.skipif(bool(mpio.missing()), reason=mpio.missing()))
 
 
 @pytest.mark.skipif(bool(faults.missing()), reason=faults.missing())
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("driver", ["direct", parallel])
+@pytest.mark.parametrize("driver", ["direct", "mpio"])
 def test_whatever_happens_a_run_continues_from_the_newest_good_checkpoint_to_the_same_bits(driver):
     count = 14 if driver == "direct" else 7
     command = [sys.executable, str(CAMPAIGN), "--trials", str(count), "--several", "0.1", "--driver", driver]
@@ -35,7 +32,7 @@ def test_whatever_happens_a_run_continues_from_the_newest_good_checkpoint_to_the
 
 @pytest.mark.skipif(bool(faults.missing()), reason=faults.missing())
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("way", ["direct", "asynchronous", parallel])
+@pytest.mark.parametrize("way", ["direct", "asynchronous", "mpio"])
 def test_whatever_call_fails_all_ranks_say_why_and_the_program_goes_on(tmp_path, way):
     seed = str(random.randrange(10**6))
     faulty = ["env", *(f"{key}={value}" for key, value in faults.environment().items())]

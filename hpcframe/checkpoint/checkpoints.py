@@ -58,7 +58,7 @@ class Checkpoints:
             keep: how many of the latest to keep (3).
             keep_every: keep those whose step is a multiple of this, too (0: none).
             pinned: steps to keep whatever comes.
-            driver: "direct", "mpio" (needs a parallel h5py) or "auto" ("auto").
+            driver: "direct", "mpio" or "auto" ("auto").
             asynchronous: write behind the program, which needs memory for a second copy of the fields (False).
             files: HDF5 data files of a checkpoint (1).
             stripe_count, stripe_size: on Lustre, storage targets (0: chosen) and bytes (0: 16 MiB) of a stripe.

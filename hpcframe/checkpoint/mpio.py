@@ -1,9 +1,13 @@
-"""The driver `mpio`: ranks write whole tiles into one file through parallel h5py, which writes by MPI-IO.
+"""The driver `mpio`: ranks write whole tiles by MPI-IO to where HDF5 has laid them out in a file.
 
-It needs an h5py that is built with the HDF5 of the MPI in use: `scripts/install-parallel-h5py`. Writing independently
-is as fast as plain writes and reports its errors. Writing collectively gains nothing where each tile has one owner, and
-on a full disk Open MPI (OMPIO, the component vulcan: 4.1.4, 5.0.11) drops the error on all ranks, or raises on some and
-leaves the others waiting. So the space is reserved before, and the tiles are read back after a collective write.
+That is what a parallel HDF5 does with chunks that are allocated and not filtered, without what it adds: when it closes
+a file it writes the file's own bytes on one rank, and an error there leaves the others waiting (HDF5 1.10.8). Nothing
+has to be built for it: any HDF5, any MPI that has MPI-IO.
+
+Writing independently is as fast as plain writes and reports its errors. Writing collectively gains nothing where each
+tile has one owner, and on a full disk Open MPI (OMPIO, the component vulcan: 4.1.4, 5.0.11) drops the error on all
+ranks, or raises on some and leaves the others waiting. So the space is reserved before, and the tiles are read back
+after a collective write.
 
 Opening is collective in either way: where one rank alone cannot open the file (too many open files, say), OMPIO leaves
 the others waiting, and only a watchdog ends them. Each rank opens the file plainly before, which finds most of it.
@@ -12,41 +16,57 @@ the others waiting, and only a watchdog ends them. Each rank opens the file plai
 from __future__ import annotations
 
 import errno
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from io import FileIO
+from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import numpy.typing as npt
-from h5py import h5fd, h5p, h5s
 from mpi4py import MPI
 
-from hpcframe.checkpoint.tiles import TiledArray, Tiling
-from hpcframe.files import BYTES_A_CALL, write_at
+from hpcframe.files import BYTES_A_CALL, read_at, write_at
 from hpcframe.grid.agreement import collectively
-from hpcframe.grid.decomposition import Axes
+
+Bytes = npt.NDArray[np.uint8]
 
 
-def missing() -> str:
-    """Why this h5py cannot write one file from many ranks, and the remedy; "" where it can. Not collective."""
-    if h5py.get_config().mpi:
-        return ""
-    return f"h5py {h5py.__version__} is built without MPI: run scripts/install-parallel-h5py"
+@dataclass(frozen=True)
+class PlacedTiles:
+    """Tiles of one array that this rank owns.
+
+    Attributes:
+        offsets: where each of them begins in the file (bytes).
+        tiles: the values; one may stand where the one before stood.
+    """
+
+    offsets: Sequence[int]
+    tiles: Sequence[npt.NDArray]
+
+    def __iter__(self) -> Iterator[tuple[int, Bytes]]:
+        """Each tile's place and bytes."""
+        for offset, tile in zip(self.offsets, self.tiles, strict=True):
+            yield offset, np.ascontiguousarray(tile).reshape(-1).view(np.uint8)
+
+    def in_calls(self) -> Iterator[tuple[int, Bytes]]:
+        """The same, cut where one call would write too much."""
+        for offset, data in self:
+            for begin in range(0, data.size, BYTES_A_CALL):
+                yield offset + begin, data[begin : begin + BYTES_A_CALL]
+
+    @property
+    def calls(self) -> int:
+        """How many those are: the tiles of an array have one size."""
+        return len(self.tiles) * -(-self.tiles[0].nbytes // BYTES_A_CALL) if len(self.tiles) else 0
 
 
 def write(
-    comm: MPI.Intracomm, path: Path, arrays: Sequence[TiledArray], hints: Mapping[str, str], collective: bool
+    comm: MPI.Intracomm, path: Path, arrays: Sequence[PlacedTiles], hints: Mapping[str, str], collective: bool
 ) -> dict[str, str]:
     """Write tiles into a file that is laid out, and bring them to the disk. Collective.
 
-    Every rank gives the same arrays in the same order, and of each the tiles that it owns, which may be none. The file
-    has a dataset of each array's name, whose chunks are the tiles and are allocated. What of a tile lies beyond the
-    edge of its dataset is not written.
+    Every rank gives as many arrays, and of each the tiles that it owns, which may be none.
 
     Args:
         hints: for MPI-IO, such as striping_factor; the same on all ranks.
@@ -65,192 +85,106 @@ def write(
     with collectively(comm, f"opening {path}"):
         descriptor = os.open(path, os.O_RDWR)
     try:
-        ignored = _ignored_hints(comm, path, hints) if hints else {}
         with collectively(comm, f"writing {path}"):
             with _opened(comm, path, hints) as file:
-                tiles = _write_tiles(comm, file, arrays, collective, descriptor)
+                ignored = _ignored(file, hints)
+                _write_arrays(comm, file, arrays, collective, descriptor)
             os.fsync(descriptor)
         if collective:
             with collectively(comm, f"reading {path} back"):
-                _read_back(path, tiles, descriptor)
+                _read_back(arrays, descriptor)
         return ignored
     finally:
         os.close(descriptor)
 
 
-def _ignored_hints(comm: MPI.Intracomm, path: Path, hints: Mapping[str, str]) -> dict[str, str]:
-    """The hints that a file opened with them does not have. Collective. Raises OSError."""
-    with collectively(comm, f"opening {path} by MPI-IO"):
-        info = MPI.Info.Create(dict(hints))
-        try:
-            file = MPI.File.Open(comm, path, MPI.MODE_RDWR, info)
-        except MPI.Exception as error:
-            raise OSError(errno.EIO, f"{error}", str(path)) from error
-        finally:
-            info.Free()
-        taken = file.Get_info()
-        used = dict(taken.items())
-        taken.Free()
+@contextmanager
+def _opened(comm: MPI.Intracomm, path: Path, hints: Mapping[str, str]) -> Iterator[MPI.File]:
+    """The file, open on all ranks, which all leave whatever the block raises. Collective. Raises OSError."""
+    info = MPI.Info.Create(dict(hints))
+    try:
+        file = MPI.File.Open(comm, path, MPI.MODE_RDWR, info)
+    except MPI.Exception as error:
+        raise OSError(errno.EIO, f"MPI-IO cannot open it: {error}", str(path)) from error
+    finally:
+        info.Free()
+    try:
+        yield file
+    finally:
         file.Close()
+
+
+def _ignored(file: MPI.File, hints: Mapping[str, str]) -> dict[str, str]:
+    """The hints that an open file does not have. Not collective."""
+    taken = file.Get_info()
+    used = dict(taken.items())
+    taken.Free()
     return {hint: used.get(hint, "") for hint, value in hints.items() if used.get(hint) != value}
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What one call writes: of a tile, the box of this shape that begins at `origin` in it."""
+def _write_arrays(
+    comm: MPI.Intracomm, file: MPI.File, arrays: Sequence[PlacedTiles], collective: bool, descriptor: int
+) -> None:
+    """Write all tiles. Collective where it is asked for.
 
-    index: int  # of the tile, among those of this rank
-    itemsize: int
-    corner: Axes  # of the tile in the dataset
-    origin: Axes
-    shape: Axes
-
-
-def _parts(array: TiledArray) -> Iterator[_Part]:
-    """The tiles without what lies beyond the edge, cut where one call would write too much."""
-    tiling = Tiling(array.shape, array.tile)
-    for index, place in enumerate(array.places):
-        box = tiling.box(place)
-        corner, shape = tuple(part.start for part in box), tuple(part.stop - part.start for part in box)
-        yield from _cut(_Part(index, array.dtype.itemsize, corner, (0,) * len(shape), shape))
-
-
-def _cut(part: _Part) -> Iterator[_Part]:
-    length = max(part.shape)
-    if math.prod(part.shape) * part.itemsize <= BYTES_A_CALL or length == 1:
-        yield part
-        return
-    axis = next(axis for axis, points in enumerate(part.shape) if points > 1)
-    half = part.shape[axis] // 2
-    for begin, end in ((0, half), (half, part.shape[axis])):
-        origin, shape = list(part.origin), list(part.shape)
-        origin[axis] += begin
-        shape[axis] = end - begin
-        yield from _cut(replace(part, origin=tuple(origin), shape=tuple(shape)))
-
-
-@contextmanager
-def _opened(comm: MPI.Intracomm, path: Path, hints: Mapping[str, str]) -> Iterator[h5py.File]:
-    """The file, open on all ranks; where the block raises on some, all must leave it. Collective. Raises OSError."""
-    info = MPI.Info.Create(dict(hints))
-    try:
-        with h5py.File(path, "r+", driver="mpio", comm=comm, info=info, locking=False) as file:
-            yield file
-    except RuntimeError as error:  # HDF5's, of closing
-        raise OSError(errno.EIO, f"{error}", str(path)) from error
-    finally:
-        info.Free()
-
-
-Placed = list[tuple[TiledArray, int, int]]  # arrays, numbers of tiles, and where these are in the file (bytes)
-
-
-def _write_tiles(
-    comm: MPI.Intracomm, file: h5py.File, arrays: Sequence[TiledArray], collective: bool, descriptor: int
-) -> Placed:
-    """Write all tiles, and tell where they are. Collective.
-
-    What MPI-IO did not write is written by plain calls, which tell why if they cannot: HDF5 tells no error number.
-    Raises OSError, when all ranks are through.
+    What MPI-IO did not write is written by plain calls, which say why if they cannot: MPI-IO knows few errors. Raises
+    OSError, when all ranks are through.
     """
-    with collectively(comm, "the layout"), _understood():
-        placed = [found for array in arrays for found in _places(file[array.name].id, array)]
-        if collective:
-            _reserve(placed, descriptor)
+    if collective:
+        with collectively(comm, "reserving space"):
+            _reserve(arrays, descriptor)
     failed = False
     for array in arrays:
-        failed = _write_array(comm, file[array.name].id, array, collective, failed)
+        write_array = _write_together if collective else _write_alone
+        failed = write_array(comm, file, array, failed)
     if failed:
-        _write_plainly(placed, descriptor)
-    return placed
+        _write_plainly(arrays, descriptor)
 
 
-@contextmanager
-def _understood() -> Iterator[None]:
-    """HDF5 has no one error for a file whose own bytes are wrong. Raises OSError."""
+def _write_alone(_: MPI.Intracomm, file: MPI.File, array: PlacedTiles, failed: bool) -> bool:
+    """Whether any write of this rank failed. Not collective."""
     try:
-        yield
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise OSError(errno.EIO, f"HDF5 does not find the arrays that were laid out: {error}") from error
+        for offset, data in () if failed else array.in_calls():
+            file.Write_at(offset, data)
+    except MPI.Exception:  # why is found by plain writes, later
+        return True
+    return failed
 
 
-def _write_array(
-    comm: MPI.Intracomm, dataset: h5py.h5d.DatasetID, array: TiledArray, collective: bool, failed: bool
-) -> bool:
-    """Write the tiles of one array; whether any write of this rank failed. Collective writes go on then, with
-    nothing."""
-    transfer = h5p.create(h5p.DATASET_XFER)
-    transfer.set_dxpl_mpio(h5fd.MPIO_COLLECTIVE if collective else h5fd.MPIO_INDEPENDENT)
-    parts: list[_Part | None] = list(_parts(array))
-    if collective:
-        parts += [None] * (comm.allreduce(len(parts), MPI.MAX) - len(parts))
-    for part in parts:
+def _write_together(comm: MPI.Intracomm, file: MPI.File, array: PlacedTiles, failed: bool) -> bool:
+    """The same, in as many calls on all ranks; a rank that failed goes on with nothing. Collective."""
+    nothing, calls = np.empty(0, np.uint8), array.in_calls()
+    for _ in range(comm.allreduce(array.calls, MPI.MAX)):
+        offset, data = next(calls, (0, nothing))
         try:
-            if collective or not failed:
-                _write_part(dataset, array, None if failed else part, transfer)
-        except (OSError, RuntimeError):  # why is found by plain writes, later
+            file.Write_at_all(offset, nothing if failed else data)
+        except MPI.Exception:
             failed = True
     return failed
 
 
-def _write_part(dataset: h5py.h5d.DatasetID, array: TiledArray, part: _Part | None, transfer: h5p.PropDXID) -> None:
-    memory, there = h5s.create_simple(array.tile), dataset.get_space()
-    if part is None:
-        memory.select_none()
-        there.select_none()
-        dataset.write(memory, there, np.empty(array.tile, array.dtype), dxpl=transfer)
-        return
-    memory.select_hyperslab(part.origin, part.shape)
-    there.select_hyperslab(tuple(np.add(part.corner, part.origin).tolist()), part.shape)
-    dataset.write(memory, there, array.data[part.index], dxpl=transfer)
-
-
-def _places(dataset: h5py.h5d.DatasetID, array: TiledArray) -> Placed:
-    """Where this rank's tiles are in the file. Not collective. Raises OSError if a chunk is not a tile."""
-    found: Placed = []
-    size = math.prod(array.tile) * array.dtype.itemsize
-    for index, place in enumerate(array.places):
-        chunk = dataset.get_chunk_info_by_coord(tuple(np.multiply(place, array.tile).tolist()))
-        if chunk.byte_offset is None or chunk.size != size:
-            raise OSError(errno.EIO, "its chunks are not allocated, or are not the tiles", array.name)
-        found.append((array, index, chunk.byte_offset))
-    return found
-
-
-def _bytes(array: TiledArray, index: int) -> npt.NDArray[np.uint8]:
-    return np.ascontiguousarray(array.data[index]).reshape(-1).view(np.uint8)
-
-
-def _reserve(tiles: Placed, descriptor: int) -> None:
+def _reserve(arrays: Sequence[PlacedTiles], descriptor: int) -> None:
     """Have the system refuse now what it would refuse later. Not collective. Raises OSError."""
-    for array, index, offset in tiles:
-        data = _bytes(array, index)
-        os.posix_fallocate(descriptor, offset, data.size)
-        write_at(descriptor, data[-1:].data, offset + data.size - 1)  # a limit or a lost permission shows
+    for array in arrays:
+        for offset, data in array:
+            os.posix_fallocate(descriptor, offset, data.size)
+            write_at(descriptor, data[-1:].data, offset + data.size - 1)  # a limit or a lost permission shows
 
 
-def _write_plainly(tiles: Placed, descriptor: int) -> None:
+def _write_plainly(arrays: Sequence[PlacedTiles], descriptor: int) -> None:
     """Not collective. Raises OSError."""
-    for array, index, offset in tiles:
-        write_at(descriptor, _bytes(array, index).data, offset)
+    for array in arrays:
+        for offset, data in array:
+            write_at(descriptor, data.data, offset)
 
 
-def _read_back(path: Path, tiles: Placed, descriptor: int) -> None:
-    """Compare tiles with the file, opened anew: another rank may have written them. What is not there is written by
-    plain calls. Not collective. Raises OSError."""
-    with open(path, "rb", buffering=0) as file:
-        for array, index, offset in tiles:
-            data = _bytes(array, index)
+def _read_back(arrays: Sequence[PlacedTiles], descriptor: int) -> None:
+    """Compare tiles with the file: another rank may have written them. What is not there is written by plain calls. Not
+    collective. Raises OSError."""
+    for array in arrays:
+        for offset, data in array:
             found = np.empty(data.size, np.uint8)
-            file.seek(offset)
-            if _read_into(file, found) != data.size or not np.array_equal(found, data):
-                _write_plainly(tiles, descriptor)
+            if read_at(descriptor, found, offset) != data.size or not np.array_equal(found, data):
+                _write_plainly(arrays, descriptor)
                 os.fsync(descriptor)
                 return
-
-
-def _read_into(file: FileIO, found: npt.NDArray[np.uint8]) -> int:
-    count = 0
-    while more := file.readinto(found[count:].data):
-        count += more
-    return count

@@ -49,4 +49,4 @@ class Options(msgspec.Struct, frozen=True):
         """The driver to use, and the reason."""
         if self.driver != "auto":
             return self.driver, "as asked"
-        return "direct", "as fast as 'mpio' or faster wherever both were measured, and needs no parallel HDF5"
+        return "direct", "as fast as 'mpio' or faster wherever both were measured, and writes behind the steps, too"

@@ -15,7 +15,6 @@ from hpcframe.checkpoint.folder import clean, set_aside, steps_in, sync
 from hpcframe.checkpoint.lease import Lease
 from hpcframe.checkpoint.options import Options
 from hpcframe.checkpoint.striping import stripe
-from hpcframe.errors import InputError
 from hpcframe.files import explained
 from hpcframe.grid.agreement import collectively
 from hpcframe.grid.field import Field
@@ -61,9 +60,6 @@ class Session:
         self.driver, reason = options.choose_driver()
         self.driver_choice = f"{self.driver}: {reason}"
         self.token = self.run = ""
-        with collectively(grid.comm, f"opening {folder}"):
-            if self.driver == "mpio":
-                _check_mpio()
 
     def take(self) -> None:
         """Take the folder over, to continue from what is there or to write; once. Collective.
@@ -135,10 +131,3 @@ class Session:
         for path in former.values():
             path.rename(place / path.name)
         self.notices.append(f"{len(former)} checkpoint(s) of an earlier run are now in {place}")
-
-
-def _check_mpio() -> None:
-    from hpcframe.checkpoint import mpio  # loads h5py, which the other driver needs on one rank only
-
-    if missing := mpio.missing():
-        raise InputError(f"driver 'mpio': {missing}")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from hpcframe.grid.decomposition import Axes, Block, Decomposition
@@ -63,28 +62,6 @@ class Tiling:
     def is_clipped(self, place: Axes) -> bool:
         """Whether a tile reaches beyond the array."""
         return any((at + 1) * tile > length for at, tile, length in zip(place, self.tile, self.shape, strict=True))
-
-
-@dataclass
-class TiledArray:
-    """Tiles of one dataset.
-
-    Attributes:
-        name: the dataset's.
-        dtype: element type.
-        shape: of the dataset: the global array, components first.
-        tile: shape of a tile.
-        places: position of each tile here among all of the dataset: tile k begins at places[k] * tile.
-        data: the values of each, of shape `tile`; beyond the edge of the dataset zeros. One may stand where the
-            one before stood.
-    """
-
-    name: str
-    dtype: np.dtype
-    shape: Axes
-    tile: Axes
-    places: list[Axes]
-    data: Sequence[npt.NDArray]
 
 
 @dataclass(frozen=True)

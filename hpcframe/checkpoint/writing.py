@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from hpcframe.checkpoint import attempts
+from hpcframe.checkpoint import attempts, mpio
 from hpcframe.checkpoint.background import PARTS, BackgroundWriter
+from hpcframe.checkpoint.container import Places
 from hpcframe.checkpoint.crc32c import crc32c
 from hpcframe.checkpoint.cutting import OwnTiles, bytes_of_copy
 from hpcframe.checkpoint.direct import Checksums, TileFiles, write_fields
 from hpcframe.checkpoint.draft import Draft, Part, compose, create_files, names_of, write_container
 from hpcframe.checkpoint.folder import discard, publish, remove, set_aside, steps_in
 from hpcframe.checkpoint.manifest import Extent, FileRecord, encode, plain_attributes
+from hpcframe.checkpoint.mpio import PlacedTiles
 from hpcframe.checkpoint.retention import to_remove
 from hpcframe.checkpoint.session import Session
-from hpcframe.checkpoint.tiles import Chosen, TiledArray
+from hpcframe.checkpoint.tiles import Chosen
 from hpcframe.errors import HpcframeError, InputError
 from hpcframe.files import explained
 from hpcframe.grid.agreement import collectively
@@ -187,8 +189,6 @@ class Writer:
 
     def _write_by_mpio(self, draft: Draft) -> Checksums:
         """Collective."""
-        from hpcframe.checkpoint import mpio  # loads h5py, which the other driver needs on one rank only
-
         options, comm = self.session.options, self.session.grid.comm
         with collectively(comm, f"laying out {draft.final}"), explained(draft.final):
             if comm.rank == 0:
@@ -198,7 +198,8 @@ class Writer:
         for index, name in enumerate(draft.layout.names[: options.files]):
             path = draft.partial / name
             with collectively(comm, f"writing {draft.final}"), explained(draft.final):
-                ignored = mpio.write(comm, path, _of_file(draft, tiles, index), dict(options.hints), options.collective)
+                placed = [_of_file(draft.layout.places[name], own, index) for name, own in tiles.items()]
+                ignored = mpio.write(comm, path, placed, dict(options.hints), options.collective)
             if ignored and comm.rank == 0:
                 self.session.notices.append(f"MPI-IO ignores the hints {ignored}")
         return checksums
@@ -294,16 +295,7 @@ def _check_step(step: Any) -> None:
         raise InputError(f"step {step!r} of a checkpoint: expected a whole number of at least 0")
 
 
-def _of_file(draft: Draft, tiles: Mapping[str, OwnTiles], index: int) -> list[TiledArray]:
-    """The tiles that lie in one data file, placed among those of that file."""
-    chosen = []
-    for name, own in tiles.items():
-        places, dtype = draft.layout.places[name], draft.arrays[name].dtype
-        inside = [k for k, place in enumerate(own.places) if places.file_of(place) == index]
-        axis, first, full = places.components, places.rows[index], places.tiling.shape
-        shifted = [(*own.places[k][:axis], own.places[k][axis] - first, *own.places[k][axis + 1 :]) for k in inside]
-        rows = (places.rows[index + 1] - first) * own.tile[axis]
-        shape = (*full[:axis], rows, *full[axis + 1 :]) if len(places.rows) > 2 else full
-        if rows:
-            chosen.append(TiledArray(name, dtype, shape, own.tile, shifted, Chosen(own, inside)))
-    return chosen
+def _of_file(places: Places, own: OwnTiles, index: int) -> PlacedTiles:
+    """The tiles of an array that lie in one data file."""
+    inside = [k for k, place in enumerate(own.places) if places.file_of(place) == index]
+    return PlacedTiles([int(places.offsets[own.places[k]]) for k in inside], Chosen(own, inside))
