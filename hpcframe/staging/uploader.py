@@ -160,9 +160,12 @@ class Uploader:
             raise StoppedError(f"nothing arrived in S3 for {limit:g} s")
 
     def _arrived(self, count: int) -> None:
-        self._moved = time.monotonic()
+        """What S3 had already is no movement: it is found there again at each try."""
+        sent = self.traffic.sent
+        if sent != self.state.sent:
+            self._moved = time.monotonic()
         self.state.arrived += count
-        self.state.sent = self.traffic.sent
+        self.state.sent = sent
 
 
 def main() -> int:
