@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hpcframe import cli_stage_fsx
 from hpcframe.cli_progress import bar_of_bytes
 from hpcframe.errors import HpcframeError, InputError
+
+if TYPE_CHECKING:
+    from hpcframe.staging.local import Task
+    from hpcframe.staging.pushing import Pusher
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None,
@@ -49,16 +53,35 @@ def push(
     traffic = Traffic(options.streams, options.bandwidth)
     pusher = Pusher(checkpoints, options, Store(location, options), traffic)
     pusher.begin()
-    tasks = pusher.pending(finishing=True)
-    for task in tasks:
-        if not dry_run:
-            with bar_of_bytes(task.size, task.name) as traffic.progress:
-                if not pusher.push(task):
-                    print(f"{task.name} is gone: a run that goes on has removed it", flush=True)
-                    continue
-        print(f"{'would push' if dry_run else 'pushed'} {task.name}, {readable_bytes(task.size)}", flush=True)
-    if not tasks:
+    try:
+        tasks = pusher.pending(finishing=True)
+        for task in tasks if dry_run else ():
+            print(f"would push {task.name}, {readable_bytes(task.size)}")
+        while tasks and not dry_run:
+            damaged = [task for task in tasks if not _push(pusher, task)]
+            tasks = pusher.pending(finishing=True) if damaged else []  # instead of them, what is next best
+        left = pusher.refused()
+    finally:
+        pusher.release()
+    if left:
+        raise HpcframeError("; ".join(left))
+    if not pusher.pushed and not pusher.files and not dry_run:
         print(f"all is in {location.url()}")
+
+
+def _push(pusher: Pusher, task: Task) -> bool:
+    """Show the progress of it, and what came of it; False where it is damaged."""
+    from hpcframe.checkpoint.description import readable_bytes
+    from hpcframe.staging.upload import DamagedFileError
+
+    try:
+        with bar_of_bytes(task.size, task.name) as pusher.traffic.progress:
+            pushed = pusher.push(task)
+    except DamagedFileError:
+        return False  # what is wrong is said in the end
+    what = f"pushed {task.name}, {readable_bytes(task.size)}"
+    print(what if pushed else f"{task.name} is gone: a run that goes on has removed it", flush=True)
+    return True
 
 
 @app.command()

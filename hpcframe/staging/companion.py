@@ -136,14 +136,14 @@ class Staging:
         if self._comm.rank == 0 and now - self._seen > 1.0:
             self._seen = now
             said = self.state()
-            error = said.error if said else ""
+            error = said.error or "; ".join(said.left) if said else ""
             if error and error != self._said:
                 self.notices.append(f"staging: {error}")
             self._said = error
 
     def held(self) -> set[int]:
         """Steps whose checkpoints are on their way, and must stay on the disk. Not collective."""
-        from hpcframe.staging.pushing import held
+        from hpcframe.staging.holds import held
 
         return held(self.run)
 
@@ -184,7 +184,7 @@ class Staging:
             if said and said.sent != sent:
                 sent = said.sent
                 progress()
-            if time.monotonic() > end or (said and not said.is_alive and not said.finished):
+            if time.monotonic() > end or (said and not said.ended and not said.is_alive):
                 return f"not all is in S3 after {time.monotonic() - begun:.3g} s; {REMEDY} {self.run}"
             time.sleep(POLL)
         if self._process.returncode == 0:

@@ -145,9 +145,21 @@ def send(store: Store, record: Record, pieces: Sequence[Piece], traffic: Traffic
 
 
 def read_piece(file: int, path: str, piece: Piece) -> tuple[bytearray, int]:
-    """The bytes of a piece, and the checksum that they should have. Raises HpcframeError: the file is shorter."""
+    """The bytes of a piece, and the checksum that they should have.
+
+    Raises:
+        DamagedFileError: the file is shorter than when it was complete.
+        HpcframeError: it is shorter than it was.
+        OSError: it cannot be read.
+    """
     content = bytearray(piece.length)
-    count = read_at(file, np.frombuffer(content, np.uint8), piece.offset) if content else 0
+    try:
+        count = read_at(file, np.frombuffer(content, np.uint8), piece.offset) if content else 0
+    except OSError as error:
+        error.filename = path  # which a descriptor does not tell
+        raise
+    if count != piece.length and piece.checksum is not None:
+        raise DamagedFileError(f"{path} ends at byte {piece.offset + count}, so it is not what was written")
     if count != piece.length:
         raise HpcframeError(f"{path} became shorter while it was sent; it is sent again when it is complete")
     return content, crc32c(content) if piece.checksum is None else piece.checksum
