@@ -15,6 +15,7 @@ from waiting import until
 
 from hpcframe.aws import AwsError
 from hpcframe.checkpoint.manifest import NAME
+from hpcframe.staging import local, state
 from hpcframe.staging import uploader as uploading
 from hpcframe.staging.holds import held
 from hpcframe.staging.options import MIB, Options
@@ -339,3 +340,89 @@ def test_the_hold_of_one_that_lives_stays(s3, large, tmp_path):
     living.send_signal(signal.SIGTERM)
     assert living.wait(60) == 1
     assert held(tmp_path) == set(), "one that is stopped lets go"
+
+
+# -- waiting ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def uploading_beside(tmp_path):
+    """Starts an uploader of the test's folder, in a process of its own that ends with the test."""
+    processes = []
+
+    def start(**options):
+        processes.append(started(tmp_path, **options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_who_waits_is_not_told_that_all_is_there_while_something_is_put_off(s3, tmp_path, uploading_beside):
+    checkpoint(tmp_path, 7, size=16)
+    put(tmp_path, "diagnostics.csv", b"a\n")
+    uploading_beside(every_seconds=3600.0)
+    assert stage("wait", tmp_path).returncode == 0
+    checkpoint(tmp_path, 8, size=16)
+    put(tmp_path, "diagnostics.csv", b"a\nb\n")
+    waited = stage("wait", tmp_path, "--seconds=2")
+    assert waited.returncode == 1 and complete(s3) == [7]
+    assert "step-0000008, diagnostics.csv is not in" in waited.stderr
+    said = state.read(tmp_path)
+    assert said.pending == [] and said.deferred == ["step-0000008", "diagnostics.csv"]
+
+
+def test_who_waits_is_told_once_all_is_there(s3, large, tmp_path, uploading_beside):
+    checkpoint(tmp_path, 7)
+    with s3.failing("delay", method="PUT", seconds=0.5):
+        uploading_beside()
+        until(lambda: state.read(tmp_path))
+        waited = stage("wait", tmp_path)
+        assert waited.returncode == 0 and complete(s3) == [7]
+    assert "step-0000007" in waited.stdout and "all is in S3" in waited.stdout
+
+
+def test_what_changes_all_the_time_is_waited_for_once(s3, monkeypatch, tmp_path):
+    monkeypatch.setattr(local, "NOW_AND_THEN", 0.5)
+    put(tmp_path, "diagnostics.csv")
+    one, over = uploader(tmp_path), threading.Event()
+
+    def run():
+        row = 0
+        while not over.wait(0.01):
+            row += 1
+            put(tmp_path, "diagnostics.csv", b"row" * row)
+
+    threads = [threading.Thread(target=run, daemon=True), threading.Thread(target=one.run, daemon=True)]
+    for thread in threads:
+        thread.start()
+    until(lambda: one.state.files > 1)
+    state.write(tmp_path, one.state)
+    assert stage("wait", tmp_path, "--seconds=20").returncode == 0
+    over.set()
+    one.finishing.set()
+    threads[1].join(60)
+
+
+def test_that_an_earlier_run_had_pushed_all_says_nothing_of_this_one(s3, tmp_path, uploading_beside):
+    checkpoint(tmp_path, 7, size=16)
+    process = uploading_beside()
+    process.stdin.close()
+    assert process.wait(60) == 0
+    assert stage("wait", tmp_path).returncode == 0
+    checkpoint(tmp_path, 8, size=16)
+    waited = stage("wait", tmp_path)
+    assert waited.returncode == 1 and "step-0000008 is not in" in waited.stderr
+    assert "nobody pushes it any more" in waited.stderr
+    assert stage("push", tmp_path, URL).returncode == 0
+    assert stage("wait", tmp_path).returncode == 0, "whoever pushed it"
+
+
+def test_who_waits_for_what_is_damaged_is_told(s3, large, tmp_path, uploading_beside):
+    damaged(tmp_path, 8)
+    uploading_beside()
+    until(lambda: state.read(tmp_path))
+    waited = stage("wait", tmp_path)
+    assert waited.returncode == 1 and "is not what was written" in waited.stderr

@@ -21,6 +21,8 @@ class State(msgspec.Struct, kw_only=True):
     node: int
     process: int
     host: str
+    url: str = ""  # where to
+    push: list[str] = []  # what, as in [staging]
     at: float = 0.0  # s since 1970, when this was written
     ready: bool = False  # S3 has answered
     ended: bool = False  # it does nothing more

@@ -67,9 +67,13 @@ class Uploader:
         self.job, self.failed = job, failed
         self.finishing = threading.Event()
         self.traffic = Traffic(job.options.streams, job.options.bandwidth, self._arrived)
-        self.state = State(token=job.token, node=job.node, process=os.getpid(), host=platform.node())
+        location = Location.parse(job.options.url)
+        self.state = State(
+            token=job.token, node=job.node, process=os.getpid(), host=platform.node(), url=location.url(),
+            push=list(job.options.push),
+        )  # fmt: skip
         self.run_folder = run_of(Path(job.checkpoints))
-        self._store = Store(Location.parse(job.options.url), job.options)
+        self._store = Store(location, job.options)
         self._failures = 0
         self._moved = time.monotonic()  # when anything went forward
         self._ending = False  # it was seen that nothing more comes
