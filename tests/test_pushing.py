@@ -183,7 +183,8 @@ def test_on_a_link_that_breaks_all_the_time_checkpoints_arrive_while_newer_ones_
         until(lambda: complete(s3))
     one.finishing.set()
     pushing.join(60)
-    assert one.state.finished and complete(s3) == [1, 3] and s3.proxy.requests["abort"] == 0
+    assert one.state.finished and complete(s3) == [1, 3]
+    assert s3.proxy.requests["abort"] == 1, "that of the probe"
 
 
 # -- what is damaged is not taken for pushed --------------------------------------------------------------------
@@ -237,7 +238,7 @@ def test_output_that_s3_says_is_another_is_not_sent_for_ever(s3, hasty, monkeypa
         server.setattr(s3.proxy.rules, "told", lambda *_: other)
         one = uploader(tmp_path)
         assert not finish(one)
-    assert "output/a.h5" in one.state.error and s3.proxy.requests["begin"] == 1
+    assert "output/a.h5" in one.state.error and s3.proxy.requests["begin"] == 2, "that, and the probe"
     assert "mine/output/b.h5" in s3.names(), "it keeps nothing else up"
 
 
@@ -426,3 +427,38 @@ def test_who_waits_for_what_is_damaged_is_told(s3, large, tmp_path, uploading_be
     until(lambda: state.read(tmp_path))
     waited = stage("wait", tmp_path)
     assert waited.returncode == 1 and "is not what was written" in waited.stderr
+
+
+# -- permissions ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", ""), ("HEAD", ""), ("POST", "uploads"), ("GET", "uploadId"), ("DELETE", "uploadId"), ("POST", "delete"),
+    ],
+)  # fmt: skip
+def test_a_permission_that_is_missing_is_found_before_there_is_anything_to_push(s3, hasty, tmp_path, method, path):
+    one = uploader(tmp_path, wait_seconds=0.0)
+    with s3.failing("denied", method=method, path=path):
+        assert not finish(one)
+    assert one.state.refused and not one.state.ready and "docs/staging.md" in one.state.error
+
+
+def test_who_deletes_nothing_need_not_be_allowed_to(s3, tmp_path):
+    checkpoint(tmp_path, 7, size=16)
+    with s3.failing("denied", method="POST", path="delete"):
+        assert finish(uploader(tmp_path, keep=0)) and finish(uploader(tmp_path, keep=0))
+    assert complete(s3) == [7] and s3.unfinished() == []
+    assert finish(uploader(tmp_path))
+    assert not any("probe" in name for name in s3.names())
+
+
+def test_the_probe_is_stored_as_everything_else_is(s3, tmp_path):
+    with s3.failing("denied", method="POST", path="delete"):
+        how = {"storage_class": "STANDARD_IA", "tags": {"Project": "a b"}, "kms_key": "mine"}
+        assert finish(uploader(tmp_path, keep=0, **how))
+    where = {"Bucket": BUCKET, "Key": "mine/checkpoints/probe"}
+    found = s3.client.head_object(**where)
+    assert found["StorageClass"] == "STANDARD_IA" and found["SSEKMSKeyId"].endswith("mine")
+    assert s3.client.get_object_tagging(**where)["TagSet"] == [{"Key": "Project", "Value": "a b"}]

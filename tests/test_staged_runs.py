@@ -106,10 +106,16 @@ def test_where_nothing_on_the_disk_verifies_s3_does(s3, folder):
 
 
 @pytest.mark.parametrize(
-    ("action", "says"), [("no bucket", "aws s3 mb"), ("denied", "docs/staging.md"), ("expired", "expired")]
+    ("action", "method", "says"),
+    [
+        ("no bucket", ".*", "aws s3 mb"),
+        ("denied", ".*", "docs/staging.md"),
+        ("denied", "PUT|POST", "docs/staging.md"),
+        ("expired", ".*", "expired"),
+    ],
 )
-def test_what_s3_refuses_ends_a_run_before_it_begins(s3, folder, action, says):
-    with s3.failing(action):
+def test_what_s3_refuses_ends_a_run_before_it_begins(s3, folder, action, method, says):
+    with s3.failing(action, method=method):
         refused = run(folder, ranks=2)
     assert refused.returncode == 2, refused.stderr
     assert says in refused.stderr and "Traceback" not in refused.stderr

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hpcframe.aws import RefusedError
 from hpcframe.checkpoint.crc32c import crc32c
 from hpcframe.checkpoint.folder import steps_in
 from hpcframe.checkpoint.manifest import NAME, Extent, Manifest
@@ -21,6 +22,8 @@ from hpcframe.staging.pushed import read_pushed, write_pushed
 from hpcframe.staging.state import FOLDER as STAGING
 from hpcframe.staging.store import Store
 from hpcframe.staging.upload import UPLOADS, DamagedFileError, FileUpload, Traffic, read
+
+PROBE = f"{FOLDER}/probe"  # an object that is no checkpoint's and no output
 
 
 def pieces_of(manifest: Manifest, index: int, size: int) -> list[Piece]:
@@ -74,6 +77,22 @@ class Pusher:
         self._holds.begin(under_way)
         here = steps_in(self.checkpoints)
         self._remember([one for one in reversed(found) if one.committed and one.step in here], anew=True)
+
+    def probe(self) -> None:
+        """Do all that pushing takes once, as the options say, lest a permission be found missing after an hour.
+
+        Raises RefusedError, AwsError.
+        """
+        self.store.put(PROBE, b"probe", crc32c(b"probe"))
+        self.store.head(PROBE)
+        upload = self.store.begin(PROBE)
+        self.store.parts(PROBE, upload)
+        self.store.abort(PROBE, upload)
+        try:
+            self.store.delete([PROBE])
+        except RefusedError:
+            if self.options.keep:  # else nothing is ever deleted, and this one is written over
+                raise
 
     def release(self) -> None:
         """Nothing more is pushed. Raises OSError."""

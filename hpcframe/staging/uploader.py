@@ -103,6 +103,7 @@ class Uploader:
         try:
             if not self.state.ready:
                 pusher.begin()
+                pusher.probe()
                 self.state.ready = True
             finishing = self.finishing.is_set()  # before looking: what came before that is seen
             tasks = self._look(pusher, finishing)
