@@ -105,6 +105,19 @@ def test_where_nothing_on_the_disk_verifies_s3_does(s3, folder):
     assert alone.returncode == 0
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_restarts_in_vain_are_not_gone_on_with_from_s3(s3, folder, ranks):
+    assert run(folder, "--set", "time.steps=40").returncode == 0
+    checkpoints = folder / "out/checkpoints"
+    present = sorted((int(path.name[5:]) for path in checkpoints.glob("step-???????")), reverse=True)
+    (checkpoints / "ATTEMPTS.json").write_text(json.dumps({"tried": [40, 40, 20], "present": present}))
+    before = {path: path.stat().st_mtime_ns for path in checkpoints.glob("step-*/*")}
+    refused = run(folder, ranks=ranks)
+    assert refused.returncode == 3 and "3 restarts, from step 40, 40, 20," in refused.stderr
+    assert "pulled" not in refused.stderr
+    assert {path: path.stat().st_mtime_ns for path in checkpoints.glob("step-*/*")} == before
+
+
 @pytest.mark.parametrize(
     ("action", "method", "says"),
     [
