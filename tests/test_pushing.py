@@ -15,7 +15,7 @@ from waiting import until
 
 from hpcframe.aws import AwsError
 from hpcframe.checkpoint.manifest import NAME
-from hpcframe.staging import local, state
+from hpcframe.staging import companion, local, state
 from hpcframe.staging import uploader as uploading
 from hpcframe.staging.holds import held
 from hpcframe.staging.options import MIB, Options
@@ -462,3 +462,30 @@ def test_the_probe_is_stored_as_everything_else_is(s3, tmp_path):
     found = s3.client.head_object(**where)
     assert found["StorageClass"] == "STANDARD_IA" and found["SSEKMSKeyId"].endswith("mine")
     assert s3.client.get_object_tagging(**where)["TagSet"] == [{"Key": "Project", "Value": "a b"}]
+
+
+# -- the run that looks after it --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["no process", "no log", "it ends at once"])
+def test_an_uploader_that_cannot_be_started_again_does_not_end_the_run(s3, monkeypatch, tmp_path, what):
+    monkeypatch.setattr(companion, "START_AGAIN_AFTER", 0.01)
+    (tmp_path / "checkpoints").mkdir()
+    staging = companion.Staging(tmp_path / "checkpoints", URL)
+    first = staging.state().process
+    log = tmp_path / "staging" / "uploader-0.log"
+    with monkeypatch.context() as short:
+        if what == "no process":
+            short.setattr(sys, "executable", str(tmp_path / "gone"))
+        elif what == "it ends at once":
+            short.setattr(sys, "executable", "/bin/true")
+        else:
+            log.unlink()
+            log.mkdir()
+        os.kill(first, signal.SIGKILL)
+        until(lambda: staging.look() or len(staging.notices) > 1)
+    assert "cannot be started" in staging.notices[0] or what == "it ends at once"
+    if what == "no log":
+        log.rmdir()
+    until(lambda: staging.look() or (staging.state() and staging.state().process != first))
+    assert staging.finish(60) == ""
