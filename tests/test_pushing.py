@@ -17,7 +17,7 @@ from hpcframe.aws import AwsError
 from hpcframe.checkpoint.manifest import NAME
 from hpcframe.staging import companion, local, state
 from hpcframe.staging import uploader as uploading
-from hpcframe.staging.holds import held
+from hpcframe.staging.holds import Holder, held
 from hpcframe.staging.options import MIB, Options
 from hpcframe.staging.pushing import Pusher
 from hpcframe.staging.store import Store
@@ -187,6 +187,20 @@ def test_on_a_link_that_breaks_all_the_time_checkpoints_arrive_while_newer_ones_
     assert s3.proxy.requests["abort"] == 1, "that of the probe"
 
 
+def test_at_the_end_of_a_run_what_failed_is_tried_at_once(s3, monkeypatch, tmp_path):
+    monkeypatch.setattr(uploading, "SHORTEST_PAUSE", 1000.0)
+    monkeypatch.setattr(uploading, "LONGEST_PAUSE", 1000.0)
+    checkpoint(tmp_path, 7, size=16)
+    one = uploader(tmp_path, wait_seconds=0.0)
+    pushing = threading.Thread(target=one.run, daemon=True)
+    with s3.failing("denied"):
+        pushing.start()
+        until(lambda: one.state.failures)
+    one.finishing.set()
+    pushing.join(60)
+    assert one.state.finished and complete(s3) == [7]
+
+
 # -- what is damaged is not taken for pushed --------------------------------------------------------------------
 
 
@@ -313,6 +327,14 @@ def test_the_hold_of_an_uploader_that_was_killed_goes(s3, large, tmp_path, token
     assert next_one.wait(60) == 0
 
 
+@pytest.mark.parametrize(("token", "stays"), [("this start", set()), ("", {7})])
+def test_what_another_machine_holds_goes_when_the_run_starts_again(s3, tmp_path, token, stays):
+    put(tmp_path, "staging/holds/7", msgspec.json.encode(Holder("an earlier start", "elsewhere", 1, "1")))
+    one = pusher(tmp_path, token)  # without a token it is a command, and the run may go on
+    assert held(tmp_path) == stays
+    one.release()
+
+
 def test_what_a_killed_uploader_held_stays_on_the_disk_until_the_next_one_has_pushed_it(s3, large, tmp_path):
     checkpoint(tmp_path, 7)
     with s3.failing("delay", method="PUT", path="partNumber", seconds=1.0):
@@ -372,6 +394,7 @@ def test_who_waits_is_not_told_that_all_is_there_while_something_is_put_off(s3, 
     assert waited.returncode == 1 and complete(s3) == [7]
     assert "step-0000008, diagnostics.csv is not in" in waited.stderr
     said = state.read(tmp_path)
+    assert said.looked > (tmp_path / "diagnostics.csv").stat().st_mtime
     assert said.pending == [] and said.deferred == ["step-0000008", "diagnostics.csv"]
 
 

@@ -72,9 +72,8 @@ class Pusher:
         found = checkpoints_in(self.store.list(f"{FOLDER}/"))
         self._known = {one.name for one in found if one.committed}
         self._partly = {one.name for one in found if not one.committed}
-        begun = self._begun_ones()
-        under_way = next((one.step for one in self._missing() if one.name in begun), None)
-        self._holds.begin(under_way)
+        begun = self._begun_ones() if "checkpoints" in self.options.push else set()
+        self._holds.begin(next((one.step for one in self._missing() if one.name in begun), None))
         here = steps_in(self.checkpoints)
         self._remember([one for one in reversed(found) if one.committed and one.step in here], anew=True)
 

@@ -30,6 +30,7 @@ class State(msgspec.Struct, kw_only=True):
     pushed: int = 0  # checkpoints that it completed in S3
     latest: str = ""  # the name of the last of them
     files: int = 0  # of the output
+    looked: float = 0.0  # s since 1970, when it had last looked at the folder; what follows is as of then
     pending: list[str] = []
     deferred: list[str] = []  # what changes all the time, or comes too soon after the last: pushed later
     left: list[str] = []  # why something that is newer than all in S3 is not pushed

@@ -123,7 +123,7 @@ class Uploader:
     def _look(self, pusher: Pusher, finishing: bool) -> list[Task]:
         tasks = pusher.pending(finishing)
         self.state.pending, self.state.deferred = [task.name for task in tasks], pusher.deferred
-        self.state.left = pusher.refused()
+        self.state.left, self.state.looked = pusher.refused(), time.time()
         return tasks
 
     def _push(self, pusher: Pusher, task: Task) -> None:
@@ -183,9 +183,11 @@ class Uploader:
     def _give_up_in_the_end(self) -> None:
         """Raises StoppedError: nothing has moved for long, and nothing more comes."""
         limit = self.job.options.wait_seconds
-        if self.finishing.is_set() and not self._ending:
+        if not self.finishing.is_set():
+            return
+        if not self._ending:  # S3 may answer by now
             self._ending, self._moved, self._failures = True, time.monotonic(), min(self._failures, 1)
-        if self.finishing.is_set() and self._failures and time.monotonic() - self._moved > limit:
+        elif self._failures and time.monotonic() - self._moved > limit:
             raise StoppedError(f"nothing arrived in S3 for {limit:g} s")
 
     def _arrived(self, count: int) -> None:
