@@ -13,7 +13,10 @@ from hpcframe.cli_progress import bar_of_bytes
 from hpcframe.errors import HpcframeError, InputError
 
 if TYPE_CHECKING:
+    from hpcframe.staging.local import Task
     from hpcframe.staging.location import StoredObject
+    from hpcframe.staging.pushing import Pusher
+    from hpcframe.staging.state import State
     from hpcframe.staging.store import Store
 
 app = typer.Typer(
@@ -53,16 +56,35 @@ def push(
     traffic = Traffic(options.streams, options.bandwidth)
     pusher = Pusher(checkpoints, options, Store(location, options), traffic)
     pusher.begin()
-    tasks = pusher.pending(finishing=True)
-    for task in tasks:
-        if not dry_run:
-            with bar_of_bytes(task.size, task.name) as traffic.progress:
-                if not pusher.push(task):
-                    print(f"{task.name} is gone: a run that goes on has removed it", flush=True)
-                    continue
-        print(f"{'would push' if dry_run else 'pushed'} {task.name}, {readable_bytes(task.size)}", flush=True)
-    if not tasks:
+    try:
+        tasks = pusher.pending(finishing=True)
+        for task in tasks if dry_run else ():
+            print(f"would push {task.name}, {readable_bytes(task.size)}")
+        while tasks and not dry_run:
+            damaged = [task for task in tasks if not _push(pusher, task)]
+            tasks = pusher.pending(finishing=True) if damaged else []  # instead of them, what is next best
+        left = pusher.refused()
+    finally:
+        pusher.release()
+    if left:
+        raise HpcframeError("; ".join(left))
+    if not pusher.pushed and not pusher.files and not dry_run:
         print(f"all is in {location.url()}")
+
+
+def _push(pusher: Pusher, task: Task) -> bool:
+    """Show the progress of it, and what came of it; False where it is damaged."""
+    from hpcframe.checkpoint.description import readable_bytes
+    from hpcframe.staging.upload import DamagedFileError
+
+    try:
+        with bar_of_bytes(task.size, task.name) as pusher.traffic.progress:
+            pushed = pusher.push(task)
+    except DamagedFileError:
+        return False  # what is wrong is said in the end
+    what = f"pushed {task.name}, {readable_bytes(task.size)}"
+    print(what if pushed else f"{task.name} is gone: a run that goes on has removed it", flush=True)
+    return True
 
 
 @app.command()
@@ -219,34 +241,43 @@ def wait(
 ) -> None:
     """Wait until the run that goes on in a folder has brought all to S3 that is there now. Exit code 1 if it cannot."""
     from hpcframe.checkpoint.inspection import folder_of
+    from hpcframe.files import explained
     from hpcframe.staging import state
+    from hpcframe.staging.goal import Goal
     from hpcframe.staging.pushing import run_of
 
-    run = run_of(folder_of(folder))
-    end = time.monotonic() + (seconds or float("inf"))
-    begun, shown = time.time(), ""
-    while True:
+    checkpoints = folder_of(folder)
+    run = run_of(checkpoints)
+    end, shown = time.monotonic() + (seconds or float("inf")), ""
+    with explained(run):
         said = state.read(run)
         if said is None:
-            raise InputError(
-                f"{run}: nothing was staged from here; `hpcframe stage push {run} s3://BUCKET/PREFIX` does"
-            )
-        looked = said.at > begun + 2 * POLL  # it has seen what was there when this began
-        if said.finished or (said.is_alive and looked and not said.pending and not said.error):
-            print(
-                f"all is in S3: {said.pushed} checkpoint(s), the latest {said.latest or 'none'}, {said.files} file(s)"
-            )
-            return
-        if not said.is_alive:
-            why = f": {said.error}" if said.error else ""
-            raise HpcframeError(f"{run}: nobody pushes it any more{why}; `hpcframe stage push {run}` does")
-        if time.monotonic() > end:
-            raise HpcframeError(f"{run}: not all is in S3 after {seconds:g} s; {said.error or ', '.join(said.pending)}")
-        text = said.error or said.current or ", ".join(said.pending)
-        if text and text != shown:
-            print(text, flush=True)
-            shown = text
-        time.sleep(POLL)
+            remedy = f"`hpcframe stage push {run} s3://BUCKET/PREFIX` does"
+            raise InputError(f"{run}: nothing was staged from here; {remedy}")
+        goal = Goal(checkpoints, run, said.url, said.push)
+        while missing := goal.missing():
+            _refuse_waiting(run, said, missing, f"after {seconds:g} s" if time.monotonic() > end else "")
+            text = said.error or said.current or ", ".join(missing)
+            if text != shown:
+                print(text, flush=True)
+                shown = text
+            time.sleep(POLL)
+            said = state.read(run) or said  # before what is missing, as it may end at any time
+    print(f"all is in S3, in {said.url}")
+
+
+def _refuse_waiting(run: Path, said: State, missing: list[str], late: str) -> None:
+    """Raises HpcframeError where what is missing does not come, or is late."""
+    what, why = ", ".join(missing), "; ".join(filter(None, [said.error, *said.left]))
+    if not said.is_alive:
+        told = f": {why}" if why else ""
+        raise HpcframeError(
+            f"{run}: {what} is not in {said.url}, and nobody pushes it any more{told}; `hpcframe stage push {run}` does"
+        )
+    if any(name in reason for name in missing for reason in said.left):
+        raise HpcframeError(f"{run}: {what} is not in {said.url}: {why}")
+    if late:
+        raise HpcframeError(f"{run}: {what} is not in {said.url} {late}{f': {why}' if why else ''}")
 
 
 @app.command()

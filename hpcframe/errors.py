@@ -37,3 +37,7 @@ def nearest(name: str, names: Iterable[str], or_all: bool = True) -> str:
 
 class NoCheckpointError(HpcframeError):
     """There are checkpoints, and none of them can be used. `hpcframe.run` ends with exit code 3."""
+
+
+class FruitlessRestartsError(NoCheckpointError):
+    """Restarts from the checkpoints that there are all ended before a new one: somebody has to find out why."""

@@ -105,11 +105,30 @@ def test_where_nothing_on_the_disk_verifies_s3_does(s3, folder):
     assert alone.returncode == 0
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_restarts_in_vain_are_not_gone_on_with_from_s3(s3, folder, ranks):
+    assert run(folder, "--set", "time.steps=40").returncode == 0
+    checkpoints = folder / "out/checkpoints"
+    present = sorted((int(path.name[5:]) for path in checkpoints.glob("step-???????")), reverse=True)
+    (checkpoints / "ATTEMPTS.json").write_text(json.dumps({"tried": [40, 40, 20], "present": present}))
+    before = {path: path.stat().st_mtime_ns for path in checkpoints.glob("step-*/*")}
+    refused = run(folder, ranks=ranks)
+    assert refused.returncode == 3 and "3 restarts, from step 40, 40, 20," in refused.stderr
+    assert "pulled" not in refused.stderr
+    assert {path: path.stat().st_mtime_ns for path in checkpoints.glob("step-*/*")} == before
+
+
 @pytest.mark.parametrize(
-    ("action", "says"), [("no bucket", "aws s3 mb"), ("denied", "docs/staging.md"), ("expired", "expired")]
+    ("action", "method", "says"),
+    [
+        ("no bucket", ".*", "aws s3 mb"),
+        ("denied", ".*", "docs/staging.md"),
+        ("denied", "PUT|POST", "docs/staging.md"),
+        ("expired", ".*", "expired"),
+    ],
 )
-def test_what_s3_refuses_ends_a_run_before_it_begins(s3, folder, action, says):
-    with s3.failing(action):
+def test_what_s3_refuses_ends_a_run_before_it_begins(s3, folder, action, method, says):
+    with s3.failing(action, method=method):
         refused = run(folder, ranks=2)
     assert refused.returncode == 2, refused.stderr
     assert says in refused.stderr and "Traceback" not in refused.stderr

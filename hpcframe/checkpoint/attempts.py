@@ -9,7 +9,7 @@ import msgspec
 
 from hpcframe.checkpoint.folder import step_folder
 from hpcframe.checkpoint.record import BrokenRecordError, read_record, write_record
-from hpcframe.errors import NoCheckpointError
+from hpcframe.errors import FruitlessRestartsError
 
 NAME = "ATTEMPTS.json"
 SAME, ALL = 2, 3  # attempts from the newest, and attempts in all
@@ -32,12 +32,12 @@ def choose(folder: Path, candidates: Sequence[int]) -> int:
         The newest; in the third attempt since the last new checkpoint the next older, if there is one.
 
     Raises:
-        NoCheckpointError: it is the fourth.
+        FruitlessRestartsError: it is the fourth.
         OSError: the marker cannot be read.
     """
     tried = _tried(folder, candidates)
     if len(tried) >= ALL:
-        raise NoCheckpointError(
+        raise FruitlessRestartsError(
             f"{folder}: {len(tried)} restarts, from step {', '.join(map(str, tried))}, all ended before a new "
             f"checkpoint was there. Find out why from what they said. Then try one by hand "
             f"(--restart {step_folder(folder, candidates[0])}), or begin anew (--restart none)"

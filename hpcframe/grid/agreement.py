@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from mpi4py import MPI
 
-from hpcframe.errors import HpcframeError, InputError, NoCheckpointError, RemoteError
+from hpcframe.errors import FruitlessRestartsError, HpcframeError, InputError, NoCheckpointError, RemoteError
 
 
 @contextmanager
@@ -44,7 +44,8 @@ def _precedence(comm: MPI.Intracomm, error: Exception | None) -> int:
 
 def _kind(error: Exception | None) -> type[HpcframeError]:
     """What ranks that did not fail raise."""
-    return next((kind for kind in (InputError, NoCheckpointError) if isinstance(error, kind)), RemoteError)
+    kinds = (InputError, FruitlessRestartsError, NoCheckpointError)
+    return next((kind for kind in kinds if isinstance(error, kind)), RemoteError)
 
 
 def _describe(error: Exception | None, phase: str) -> str:

@@ -16,7 +16,7 @@ from hpcframe.checkpoint.checkpoints import Checkpoints
 from hpcframe.checkpoint.deadline import Rates, fits
 from hpcframe.checkpoint.history import History
 from hpcframe.checkpoint.interval import expected_waste, optimal_interval
-from hpcframe.errors import HpcframeError, InputError, NoCheckpointError
+from hpcframe.errors import FruitlessRestartsError, HpcframeError, InputError, NoCheckpointError
 from hpcframe.files import explained
 from hpcframe.grid.agreement import collectively
 from hpcframe.simulation.configuration import Configuration
@@ -118,9 +118,14 @@ class Checkpointing:
         return self.checkpoints.restore(self.model.checkpointed, path=path, check=check)
 
     def _restore_newest(self) -> Restored | None:
-        """From the newest here that verifies, or else the newest in S3, if there is any."""
+        """From the newest here that verifies, or else the newest in S3, if there is any.
+
+        Where the checkpoints here verify, and runs from them fail, those in S3 would serve no better.
+        """
         try:
             restored = self._restored(None) if self._is_there() else None
+        except FruitlessRestartsError:
+            raise
         except NoCheckpointError:
             if not (self.url and self._pull(self.url, self.folder)):
                 raise

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from hpcframe.staging.options import FILE, Options
 from hpcframe.staging.state import FOLDER, State
 
 ANSWER_WITHIN = 20.0  # s for S3, at the start of a run: after that the run begins without it
-START_AGAIN_AFTER = 10.0  # s between two starts of an uploader that ended
+START_AGAIN_AFTER, LONGEST_PAUSE = 10.0, 600.0  # s between two starts of an uploader that ended; doubled if it cannot
 POLL = 0.05  # s
 END_WITHIN = 10.0  # s that an uploader gets to end
 REMEDY = "push what is missing by `hpcframe stage push`"
@@ -69,6 +70,7 @@ class Staging:
         self.notices: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._started = self._seen = 0.0
+        self._start_after = START_AGAIN_AFTER
         self._said = ""
         with collectively(self._comm, "reading what is to be staged"):
             self.options = _checked(url, options)
@@ -91,14 +93,33 @@ class Staging:
         job = Job(str(self.checkpoints), self.options, self._token, self._node, self._nodes)
         with open(self.run / FOLDER / f"uploader-{self._node}.log", "ab") as log:
             # A session of its own: a Ctrl-C of the terminal's is for the run to decide about.
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "hpcframe.staging.uploader"],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(job) + b"\n")
-        self._process.stdin.flush()
-        self._started = time.monotonic()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(msgspec.json.encode(job) + b"\n")
+            process.stdin.flush()
+        except OSError:
+            process.kill()
+            process.wait()
+            with suppress(OSError):
+                process.stdin.close()
+            raise
+        self._process, self._started = process, time.monotonic()
+
+    def _start_again(self, code: int) -> None:
+        """After pauses that grow as long as it cannot be started."""
+        notice = f"the uploader of node {self._node} ended ({code}) and "
+        try:
+            self._start()
+        except OSError as error:
+            self._started, self._start_after = time.monotonic(), min(2 * self._start_after, LONGEST_PAUSE)
+            self.notices.append(f"{notice}cannot be started: {error}; it is tried again in {self._start_after:g} s")
+        else:
+            self._start_after = START_AGAIN_AFTER
+            self.notices.append(f"{notice}starts again")
 
     def _wait_for_answer(self) -> None:
         """Raises InputError where S3 refuses. Where it does not answer, the run begins all the same."""
@@ -128,22 +149,24 @@ class Staging:
         return said if said and said.token == self._token else None
 
     def look(self) -> None:
-        """Start an uploader that ended again, and take note of what went wrong. Not collective; quick."""
+        """Start an uploader that ended again, and take note of what went wrong. Not collective; quick.
+
+        Raises nothing: a machine that is short of memory, say, is no reason for the steps to end.
+        """
         now = time.monotonic()
-        if self._process and self._process.poll() is not None and now - self._started > START_AGAIN_AFTER:
-            self.notices += [f"the uploader of node {self._node} ended ({self._process.returncode}) and starts again"]
-            self._start()
+        if self._process and self._process.poll() is not None and now - self._started > self._start_after:
+            self._start_again(self._process.returncode)
         if self._comm.rank == 0 and now - self._seen > 1.0:
             self._seen = now
             said = self.state()
-            error = said.error if said else ""
+            error = said.error or "; ".join(said.left) if said else ""
             if error and error != self._said:
                 self.notices.append(f"staging: {error}")
             self._said = error
 
     def held(self) -> set[int]:
         """Steps whose checkpoints are on their way, and must stay on the disk. Not collective."""
-        from hpcframe.staging.pushing import held
+        from hpcframe.staging.holds import held
 
         return held(self.run)
 
@@ -184,7 +207,7 @@ class Staging:
             if said and said.sent != sent:
                 sent = said.sent
                 progress()
-            if time.monotonic() > end or (said and not said.is_alive and not said.finished):
+            if time.monotonic() > end or (said and not said.ended and not said.is_alive):
                 return f"not all is in S3 after {time.monotonic() - begun:.3g} s; {REMEDY} {self.run}"
             time.sleep(POLL)
         if self._process.returncode == 0:

@@ -10,8 +10,9 @@ import numpy as np
 from hpcframe.checkpoint.crc32c import crc32c
 from hpcframe.checkpoint.manifest import NAME, BadCheckpointError
 from hpcframe.files import read_at
+from hpcframe.staging.local import load
 from hpcframe.staging.pieces import Piece, cut
-from hpcframe.staging.pushing import load, pieces_of
+from hpcframe.staging.pushing import pieces_of
 from hpcframe.staging.remote import READ_SIZE
 from hpcframe.staging.store import Store
 from hpcframe.staging.url import Location

@@ -20,9 +20,11 @@ from hpcframe.checkpoint.manifest import Extent, Manifest
 from hpcframe.checkpoint.record import BrokenRecordError, read_record, write_record
 from hpcframe.errors import HpcframeError, InputError
 from hpcframe.files import close_all, explained, partial_name, write_at
+from hpcframe.staging.local import OUTPUT
 from hpcframe.staging.location import RemoteCheckpoint, StoredObject
 from hpcframe.staging.pieces import Piece, checksum_of, cut
-from hpcframe.staging.pushing import OUTPUT, PUSHED, Pushed
+from hpcframe.staging.pushed import NAME as PUSHED
+from hpcframe.staging.pushed import Pushed
 from hpcframe.staging.remote import READ_SIZE, READ_TWICE, FilePiece, fetch, read_manifest, to_read
 from hpcframe.staging.state import FOLDER as STAGING
 from hpcframe.staging.store import ObjectState, ReplacedError, Store

@@ -21,13 +21,19 @@ class State(msgspec.Struct, kw_only=True):
     node: int
     process: int
     host: str
+    url: str = ""  # where to
+    push: list[str] = []  # what, as in [staging]
     at: float = 0.0  # s since 1970, when this was written
     ready: bool = False  # S3 has answered
+    ended: bool = False  # it does nothing more
     finished: bool = False  # nothing was left to push when it ended
     pushed: int = 0  # checkpoints that it completed in S3
     latest: str = ""  # the name of the last of them
     files: int = 0  # of the output
+    looked: float = 0.0  # s since 1970, when it had last looked at the folder; what follows is as of then
     pending: list[str] = []
+    deferred: list[str] = []  # what changes all the time, or comes too soon after the last: pushed later
+    left: list[str] = []  # why something that is newer than all in S3 is not pushed
     current: str = ""  # what is being pushed
     size: int = 0  # bytes of it
     arrived: int = 0  # bytes of it that S3 has
@@ -39,8 +45,8 @@ class State(msgspec.Struct, kw_only=True):
 
     @property
     def is_alive(self) -> bool:
-        """Whether it was written lately."""
-        return not self.finished and time.time() - self.at < SILENT
+        """Whether it goes on, and was written lately."""
+        return not self.ended and time.time() - self.at < SILENT
 
 
 def place(run: Path, node: int) -> Path:

@@ -83,7 +83,7 @@ class Traffic:
     Attributes:
         stop: set where they are to end soon.
         sent: bytes that arrived.
-        progress: called with the bytes of each part that arrived; from any thread.
+        progress: called with the bytes of each part that S3 has, when it arrived or was found there; from any thread.
     """
 
     def __init__(self, streams: int, bandwidth: float = 0.0, progress: Callable[[int], None] = lambda _: None) -> None:
@@ -106,6 +106,10 @@ class Traffic:
     def arrived(self, count: int) -> None:
         with self._lock:
             self.sent += count
+        self.progress(count)
+
+    def was_there(self, count: int) -> None:
+        """S3 had these bytes already."""
         self.progress(count)
 
 
@@ -141,9 +145,21 @@ def send(store: Store, record: Record, pieces: Sequence[Piece], traffic: Traffic
 
 
 def read_piece(file: int, path: str, piece: Piece) -> tuple[bytearray, int]:
-    """The bytes of a piece, and the checksum that they should have. Raises HpcframeError: the file is shorter."""
+    """The bytes of a piece, and the checksum that they should have.
+
+    Raises:
+        DamagedFileError: the file is shorter than when it was complete.
+        HpcframeError: it is shorter than it was.
+        OSError: it cannot be read.
+    """
     content = bytearray(piece.length)
-    count = read_at(file, np.frombuffer(content, np.uint8), piece.offset) if content else 0
+    try:
+        count = read_at(file, np.frombuffer(content, np.uint8), piece.offset) if content else 0
+    except OSError as error:
+        error.filename = path  # which a descriptor does not tell
+        raise
+    if count != piece.length and piece.checksum is not None:
+        raise DamagedFileError(f"{path} ends at byte {piece.offset + count}, so it is not what was written")
     if count != piece.length:
         raise HpcframeError(f"{path} became shorter while it was sent; it is sent again when it is complete")
     return content, crc32c(content) if piece.checksum is None else piece.checksum
@@ -202,6 +218,9 @@ class FileUpload:
 
     def run(self, traffic: Traffic) -> None:
         """Send what is missing, wait for what other nodes send, and complete the object. Raises as `send` does."""
+        if self._was_completed():
+            traffic.was_there(self._size)
+            return
         if len(self.pieces) == 1:
             send_small(self.store, self.name, self.path, self.pieces[0], traffic)
             return
@@ -214,6 +233,32 @@ class FileUpload:
             raise
         self.place.unlink(missing_ok=True)
 
+    def _was_completed(self) -> bool:
+        """Whether S3 has these very bytes, by the checksum of the whole; what is left of their upload goes then."""
+        found = self.store.head(self.name)
+        if found is None or found[0] != self._size or found[1] is None or found[1] != self._checksum():
+            return False
+        former = read(self.place)
+        if former:
+            self.store.abort(former.name, former.upload)
+            self.place.unlink(missing_ok=True)
+        return True
+
+    @property
+    def _size(self) -> int:
+        return sum(piece.length for piece in self.pieces)
+
+    def _checksum(self) -> int:
+        """Of the whole; where it is not known, as the file is now."""
+        file = os.open(self.path, os.O_RDONLY)
+        try:
+            return checksum_of(
+                (piece.length, read_piece(file, str(self.path), piece)[1] if piece.checksum is None else piece.checksum)
+                for piece in self.pieces
+            )
+        finally:
+            os.close(file)
+
     def _begun(self, traffic: Traffic) -> Record:
         """The record of an upload: that of an earlier one, if it was of the same bytes and S3 still knows it."""
         status = self.path.stat()
@@ -222,7 +267,7 @@ class FileUpload:
         if former and former.is_of(cut, status):
             there = self.store.parts(self.name, former.upload)
             if there is not None:
-                traffic.progress(sum(part.size for part in there.values()))
+                traffic.was_there(sum(part.size for part in there.values()))
                 record = msgspec.structs.replace(former, path=str(self.path), nodes=self._nodes, token=self._token)
                 write_record(self.place, msgspec.to_builtins(record))
                 return record
@@ -276,8 +321,7 @@ class FileUpload:
 
     def _is_there(self, checksum: int | None) -> bool:
         found = self.store.head(self.name)
-        size = sum(piece.length for piece in self.pieces)
-        return found is not None and found[0] == size and (None in (found[1], checksum) or found[1] == checksum)
+        return found is not None and found[0] == self._size and (None in (found[1], checksum) or found[1] == checksum)
 
 
 def missing_of(pieces: Sequence[Piece], there: dict[int, SentPart]) -> list[Piece]:

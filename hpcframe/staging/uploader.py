@@ -26,6 +26,7 @@ from hpcframe.aws import RefusedError
 from hpcframe.checkpoint.manifest import BadCheckpointError
 from hpcframe.errors import HpcframeError
 from hpcframe.staging import state as states
+from hpcframe.staging.local import Task
 from hpcframe.staging.options import Options
 from hpcframe.staging.pushing import Pusher, is_gone, run_of
 from hpcframe.staging.state import FOLDER, State
@@ -35,8 +36,10 @@ from hpcframe.staging.url import Location
 
 LOOK_EVERY = 0.5  # s between two looks at the folder
 REPORT_EVERY = 0.5  # s
+POLL = 0.05  # s
 NICENESS = 19  # ranks that compute come first
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # s after a failure, doubled each time
+DOUBLINGS = 10  # by then it is the longest
 ERRORS = (HpcframeError, BadCheckpointError, OSError)
 
 
@@ -64,11 +67,16 @@ class Uploader:
         self.job, self.failed = job, failed
         self.finishing = threading.Event()
         self.traffic = Traffic(job.options.streams, job.options.bandwidth, self._arrived)
-        self.state = State(token=job.token, node=job.node, process=os.getpid(), host=platform.node())
+        location = Location.parse(job.options.url)
+        self.state = State(
+            token=job.token, node=job.node, process=os.getpid(), host=platform.node(), url=location.url(),
+            push=list(job.options.push),
+        )  # fmt: skip
         self.run_folder = run_of(Path(job.checkpoints))
-        self._store = Store(Location.parse(job.options.url), job.options)
+        self._store = Store(location, job.options)
         self._failures = 0
         self._moved = time.monotonic()  # when anything went forward
+        self._ending = False  # it was seen that nothing more comes
 
     def run(self) -> bool:
         """Not collective. Whether all is pushed; otherwise `state.error` says why not."""
@@ -76,49 +84,64 @@ class Uploader:
         pusher = Pusher(
             Path(self.job.checkpoints), self.job.options, self._store, self.traffic, self.job.nodes, self.job.token
         )
+        pusher.begins = self._begins
         try:
             while not step(pusher):
                 self._give_up_in_the_end()
+            self.state.finished = not self.state.left
+            self.state.error = "; ".join(self.state.left)
         except StoppedError as error:
             self.state.error = self.state.error or str(error)
-            return False
-        self.state.finished = True
-        return True
+        finally:
+            self.state.ended = True
+            with suppress(OSError):  # who comes next lets go of it
+                pusher.release()
+        return self.state.finished
 
     def _lead(self, pusher: Pusher) -> bool:
         """One thing more; whether that was all."""
         try:
             if not self.state.ready:
                 pusher.begin()
+                pusher.probe()
                 self.state.ready = True
             finishing = self.finishing.is_set()  # before looking: what came before that is seen
-            tasks = pusher.pending(finishing)
-            self.state.pending = [task.name for task in tasks]
+            tasks = self._look(pusher, finishing)
             if tasks:
-                self._push(pusher, tasks)
+                self._push(pusher, tasks[0])
                 return False
         except StoppedError:
             raise
         except ERRORS as error:
             self._note(error)
             return False
+        self._went_well()
         if not finishing:
             self._rest(LOOK_EVERY)
         return finishing
 
-    def _push(self, pusher: Pusher, tasks: list) -> None:
-        task, state = tasks[0], self.state
-        state.current, state.size, state.arrived = task.name, task.size, 0
-        begun = time.monotonic()
+    def _look(self, pusher: Pusher, finishing: bool) -> list[Task]:
+        tasks = pusher.pending(finishing)
+        self.state.pending, self.state.deferred = [task.name for task in tasks], pusher.deferred
+        self.state.left, self.state.looked = pusher.refused(), time.time()
+        return tasks
+
+    def _push(self, pusher: Pusher, task: Task) -> None:
+        state, begun = self.state, time.monotonic()
         try:
-            pushed = pusher.push(task)
+            pusher.push(task)
         finally:
             state.seconds += time.monotonic() - begun
-        self._failures, self._moved, state.error, state.refused, state.current = 0, time.monotonic(), "", False, ""
-        state.pushed += pushed and task.step is not None
-        state.files += task.step is None
-        if pusher.latest:
-            state.latest = pusher.latest.name
+            state.pushed, state.files = pusher.pushed, pusher.files
+            state.latest = pusher.latest.name if pusher.latest else ""
+        self._moved, state.current = time.monotonic(), ""
+        self._went_well()
+
+    def _begins(self, task: Task) -> None:
+        self.state.current, self.state.size, self.state.arrived = task.name, task.size, 0
+
+    def _went_well(self) -> None:
+        self._failures, self.state.error, self.state.refused = 0, "", False
 
     def _help(self, _: Pusher) -> bool:
         try:
@@ -137,32 +160,43 @@ class Uploader:
 
     def _rest(self, seconds: float) -> None:
         self._moved = time.monotonic()
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and not self.finishing.is_set():
-            self.traffic.pause(0.05)
+        self._pause(seconds)
 
     def _note(self, error: Exception) -> None:
         """Say what went wrong, and wait a while: longer each time, and not as long as others that fail now."""
-        if is_gone(error):
-            self.traffic.pause(LOOK_EVERY)
-            return
         self._failures += 1
+        if is_gone(error):
+            self._pause(LOOK_EVERY)
+            return
         self.state.failures += 1
         self.state.error, self.state.refused = str(error), isinstance(error, RefusedError | DamagedFileError)
         self.failed(str(error))
-        pause = min(LONGEST_PAUSE, SHORTEST_PAUSE * 2 ** (self._failures - 1)) * random.uniform(0.5, 1.0)
-        self.traffic.pause(pause if not isinstance(error, DamagedFileError) else 0.0)
+        pause = min(LONGEST_PAUSE, SHORTEST_PAUSE * 2 ** min(self._failures - 1, DOUBLINGS))
+        self._pause(pause * random.uniform(0.5, 1.0))
+
+    def _pause(self, seconds: float) -> None:
+        """Not beyond the moment when nothing more comes: there may be little time then."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and (self._ending or not self.finishing.is_set()):
+            self.traffic.pause(POLL)
 
     def _give_up_in_the_end(self) -> None:
         """Raises StoppedError: nothing has moved for long, and nothing more comes."""
         limit = self.job.options.wait_seconds
-        if self.finishing.is_set() and self._failures and time.monotonic() - self._moved > limit:
+        if not self.finishing.is_set():
+            return
+        if not self._ending:  # S3 may answer by now
+            self._ending, self._moved, self._failures = True, time.monotonic(), min(self._failures, 1)
+        elif self._failures and time.monotonic() - self._moved > limit:
             raise StoppedError(f"nothing arrived in S3 for {limit:g} s")
 
     def _arrived(self, count: int) -> None:
-        self._moved = time.monotonic()
+        """What S3 had already is no movement: it is found there again at each try."""
+        sent = self.traffic.sent
+        if sent != self.state.sent:
+            self._moved = time.monotonic()
         self.state.arrived += count
-        self.state.sent = self.traffic.sent
+        self.state.sent = sent
 
 
 def main() -> int:
@@ -204,7 +238,8 @@ def _report(uploader: Uploader, ended: threading.Event) -> None:
 
 
 def _wait_for_end_of_input(uploader: Uploader) -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 4096):  # past the buffer, whose lock a thread that waits would keep for ever
+        pass
     uploader.finishing.set()
 
 
