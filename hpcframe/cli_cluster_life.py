@@ -118,15 +118,14 @@ def update(
         return
     if any(change.effect >= Effect.REPLACE for change in found):
         raise InputError("this cannot be done to a cluster at work, see above; nothing was changed")
-    _check(after, name, zone, suppress or [])
+    _check(after, name, zone, suppress or [], at_work=True)
     _announce(after, name)
     if dry_run:
-        pcluster.update(program, name, path, after.region, dry_run=True)
-        print("dry run: pcluster would do it; nothing was changed")
+        print("dry run: nothing was changed")
         return
     _confirm(yes)
     life.put_script(after)
-    pcluster.update(program, name, path, after.region)
+    pcluster.update(program, name, path, after.region, suppress or [])
     if wait:
         life.wait(program, name, after.region, "UPDATE_COMPLETE", print)
 
@@ -147,35 +146,64 @@ def delete(
     from hpcframe.launch.cluster import account, life, pcluster
     from hpcframe.staging import exported
 
+    remove = file_systems == "delete"
+    if remove and not wait:
+        raise InputError("--file-systems delete waits until nothing uses them; leave --no-wait out")
     program = pcluster.needed()
+    _check_idle(program, name, region)
+    configuration = life.at_work(program, name, region)
+    fsx = client("fsx", region=region)
+    found, retained = exported.linked(fsx, account.file_systems(fsx, name)), life.is_retained(configuration)
+    refused = [why for each in found if (why := exported.refusal(each, retained))]
+    refused += [f"{lost} would be deleted with the cluster; {SAVE}" for lost in life.going(configuration)]
+    if refused:
+        raise InputError("; ".join(refused))
+    _tell_end(name, region, found, retained, remove)
+    if dry_run:
+        print("dry run: nothing was done")
+        return
+    _confirm(yes)
+    _check_idle(program, name, region)  # a job may have begun since
+    life.stop(program, name, region, print)
+    for each in found:
+        _export(fsx, each, name, region, streams)
+    pcluster.delete(program, name, region)
+    if wait:
+        life.wait(program, name, region, "DELETE_COMPLETE", print)
+    if remove and retained:
+        _remove(fsx, client("ec2", region=region), name, [each.id for each in found if each.links])
+
+
+SAVE = "copy what you need, and set its DeletionPolicy to Retain (hpcframe cluster update)"
+LOOK_EVERY = 15.0  # s
+
+
+def _check_idle(program: Path, name: str, region: str) -> None:
+    """Raises InputError where nodes run."""
+    from hpcframe.launch.cluster import pcluster
+
     running = pcluster.nodes(program, name, region)
     if running:
         raise InputError(
             f"{len(running)} node(s) of {name} run; `hpcframe cancel JOB --checkpoint` there, or wait until idle nodes "
             f"are given back"
         )
-    configuration = life.at_work(program, name, region)
-    fsx = client("fsx", region=region)
-    found = exported.linked(fsx, account.file_systems(fsx, name))
-    retained = life.is_retained(configuration)
-    refused = [why for each in found if (why := exported.refusal(each, retained))]
-    if refused:
-        raise InputError("; ".join(refused))
-    _tell_end(name, found, file_systems == "delete")
-    if dry_run:
-        print("dry run: nothing was done")
-        return
-    _confirm(yes)
-    pcluster.stop(program, name, region)
-    for each in found:
-        _export(fsx, each, name, streams)
-    pcluster.delete(program, name, region)
-    if wait:
-        life.wait(program, name, region, "DELETE_COMPLETE", print)
-    for each in found:
-        if file_systems == "delete" and each.links and retained:
-            exported.delete_file_system(fsx, each.id)
-            print(f"{each.id} is being deleted")
+
+
+def _remove(fsx: Any, ec2: Any, cluster: str, ids: Sequence[str]) -> None:
+    """Delete file systems, and what of the cluster a network could not be deleted with."""
+    import time
+
+    from hpcframe.launch.cluster import account
+    from hpcframe.staging import exported
+
+    for each in ids:
+        exported.delete_file_system(fsx, each)
+        print(f"{each} is being deleted", flush=True)
+    while any(account.is_there(fsx, each) for each in ids):
+        time.sleep(LOOK_EVERY)
+    groups = account.delete_security_groups(ec2, cluster)
+    print(f"deleted, with {len(groups)} security group(s) that were theirs")
 
 
 def show_findings(results: Iterable[tuple[str, Finding]]) -> bool:
@@ -191,12 +219,12 @@ def show_findings(results: Iterable[tuple[str, Finding]]) -> bool:
     return good
 
 
-def _check(configuration: Configuration, name: str, zone: str, suppress: Sequence[str]) -> None:
+def _check(configuration: Configuration, name: str, zone: str, suppress: Sequence[str], at_work: bool = False) -> None:
     """Raises InputError where something failed, or AWS cannot be asked."""
     from hpcframe.launch.cluster.validation import ask, examine
 
     asked = ask(configuration, zone)
-    if not show_findings(examine(configuration, name, asked, suppress)):
+    if not show_findings(examine(configuration, name, asked, suppress, at_work)):
         raise InputError(f"{configuration.path} is not valid, see above; nothing was made")
     if asked.troubles:
         raise InputError(f"AWS does not answer: {asked.troubles}; nothing was made")
@@ -220,23 +248,30 @@ def _confirm(yes: bool) -> None:
         raise InputError("nothing was done")
 
 
-def _tell_end(name: str, found: Sequence[Linked], with_file_systems: bool) -> None:
+def _tell_end(name: str, region: str, found: Sequence[Linked], retained: bool, remove: bool) -> None:
     from hpcframe.launch.cluster import sizing
+    from hpcframe.simulation.planning import in_bytes
+    from hpcframe.staging import exported
 
     for each in found:
         links = ", ".join(f"{link.folder} to {link.url}" for link in each.links) or "nothing: it is linked to no bucket"
         print(f"{each.id}, {each.gib} GiB: export {links}")
+    there = exported.bytes_there(link for each in found for link in each.links)
+    print(f"read the checkpoints there, {in_bytes(there)} now: from a machine in {region} that costs no traffic")
     print(f"then the cluster {name} is deleted, and with it /home: copy from there what you need")
     for each in found:
-        if with_file_systems and each.links:
+        if not retained:
+            print(f"and with it {each.id}")
+        elif remove and each.links:
             print(f"then {each.id} is deleted, and what of it is below no link is lost")
         else:
             least = each.gib * min(sizing.PRICES.values())
             end = f"aws fsx delete-file-system --file-system-id {each.id}"
             print(f"{each.id} stays, for {least:.0f} USD a month or more, until: {end}")
+            print("  until then a network that it is in cannot be deleted, nor while its security group is there")
 
 
-def _export(fsx: Any, found: Linked, cluster: str, streams: int) -> None:
+def _export(fsx: Any, found: Linked, cluster: str, region: str, streams: int) -> None:
     """Raises HpcframeError where not all is proven to be in S3."""
     from hpcframe.cli_progress import bar_of_bytes
     from hpcframe.cli_stage_fsx import shown
@@ -254,5 +289,5 @@ def _export(fsx: Any, found: Linked, cluster: str, streams: int) -> None:
             exported.check_proven(results)
             print(f"{link.url}: {len(results)} checkpoint(s) read, and found right")
     except HpcframeError as error:
-        again = f"pcluster update-compute-fleet -n {cluster} --status START_REQUESTED"
+        again = f"pcluster update-compute-fleet -n {cluster} --region {region} --status START_REQUESTED"
         raise HpcframeError(f"{error}. The cluster stays, with its fleet stopped; to start it: {again}") from error

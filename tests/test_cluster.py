@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from clusters import CONFIGURATIONS, answers
+from clusters import CHANGED, CONFIGURATIONS, answers, lustre, queue, resource
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -174,18 +174,6 @@ def broken(name, change):
     return Configuration(HERE, body)
 
 
-def queue(body, number=0):
-    return body["Scheduling"]["SlurmQueues"][number]
-
-
-def resource(body, number=0):
-    return queue(body, number)["ComputeResources"][0]
-
-
-def lustre(body):
-    return body["SharedStorage"][0]["FsxLustreSettings"]
-
-
 ONE_THREAD = {"DisableSimultaneousMultithreading": True}
 
 
@@ -218,6 +206,11 @@ BROKEN = {
         "memory",
     ),
     "idle nodes": ("hpc8a", lambda b: resource(b).update(MinCount=2), "idle"),
+    "jobs that are ended": (
+        "hpc8a",
+        lambda b: b["Scheduling"]["SlurmSettings"].update(QueueUpdateStrategy="TERMINATE"),
+        "updates",
+    ),
     "never given back": ("hpc8a", lambda b: b["Scheduling"]["SlurmSettings"].update(ScaledownIdletime=600), "idle"),
     "no Lustre": ("hpc8a", lambda b: b.pop("SharedStorage"), "files"),
     "a size that is none": ("hpc8a", lambda b: lustre(b).update(StorageCapacity=3000), "files"),
@@ -276,6 +269,15 @@ def test_a_zone_of_another_region_is_refused():
     config = configuration("hpc8a")
     found = dict(check(config, context(config, zone="euw1-az1")))
     assert found["partition"].status == "FAIL" and "not in us-east-2" in found["partition"].found
+
+
+def test_a_subnet_that_is_not_there_is_refused():
+    config = configuration("hpc8a")
+    (found,) = [found for title, found in check(config, context(config, zone=None)) if title == "offered"]
+    assert found.status == "PASS"
+    nowhere = Context(KNOWN, {config.queues[0].subnets[0]: ""})
+    failed = [(title, found) for title, found in check(config, nowhere) if found.status == "FAIL"]
+    assert [title for title, _ in failed] == ["offered"] and "is not there in us-east-2" in failed[0][1].found
 
 
 def test_quotas_count_all_nodes_at_once_and_what_is_too_little_is_asked_for():
@@ -341,33 +343,6 @@ def test_no_configuration_makes_a_rule_stumble(data):
 
 
 # -- changed --------------------------------------------------------------------------------------------------------
-
-CHANGED = {
-    "a tag": (lambda b: b["Tags"][1].update(Value="ocean"), Effect.LIVE),
-    "more nodes": (lambda b: resource(b).update(MaxCount=16), Effect.LIVE),
-    "fewer nodes": (lambda b: resource(b).update(MaxCount=2), Effect.STOP),
-    "a queue more": (
-        lambda b: b["Scheduling"]["SlurmQueues"].append({**copy.deepcopy(queue(b)), "Name": "more"}),
-        Effect.LIVE,
-    ),
-    "a queue less": (lambda b: b["Scheduling"]["SlurmQueues"].pop(), Effect.STOP),
-    "a disk of nodes": (
-        lambda b: queue(b)["ComputeSettings"]["LocalStorage"]["RootVolume"].update(Size=100),
-        Effect.DRAIN,
-    ),
-    "the script": (
-        lambda b: queue(b)["CustomActions"]["OnNodeConfigured"].update(Script="s3://other/script"),
-        Effect.DRAIN,
-    ),
-    "another type": (lambda b: resource(b).update(InstanceType="hpc7a.96xlarge"), Effect.STOP),
-    "idle time": (lambda b: b["Scheduling"]["SlurmSettings"].update(ScaledownIdletime=20), Effect.STOP),
-    "the head node": (lambda b: b["HeadNode"].update(InstanceType="m7i.4xlarge"), Effect.REPLACE),
-    "the region": (lambda b: b.update(Region="us-east-1"), Effect.REPLACE),
-    "no monitoring": (lambda b: b.pop("Monitoring"), Effect.REPLACE),
-    "a larger file system": (lambda b: lustre(b).update(StorageCapacity=9600), Effect.DATA),
-    "a file system that stays": (lambda b: b.pop("SharedStorage"), Effect.STOP),
-    "another subnet": (lambda b: queue(b)["Networking"].update(SubnetIds=["subnet-2"]), Effect.DATA),
-}
 
 
 @pytest.mark.parametrize("case", CHANGED)

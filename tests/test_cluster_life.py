@@ -16,7 +16,7 @@ from clusters import answers
 from s3 import BUCKET
 from staged import checkpoint
 
-from hpcframe import aws, cli
+from hpcframe import aws, cli, cli_cluster_life
 from hpcframe.checkpoint.manifest import NAME
 from hpcframe.launch.catalogue import SHIPPED, _read
 from hpcframe.launch.cluster import life, validation
@@ -35,7 +35,18 @@ from pathlib import Path
 folder = Path({folder!r})
 with open(folder / "asked", "a") as log:
     print(" ".join(sys.argv[1:]), file=log)
-print((folder / (sys.argv[1] + "-dry" * ("--dryrun" in sys.argv))).read_text())
+dry = "-dry" * ("--dryrun" in sys.argv)
+work = folder / "describe-cluster"
+known = json.loads(work.read_text()) if work.exists() else {{}}
+if sys.argv[1] == "create-cluster" and "clusterConfiguration" in known:
+    answer = json.dumps({{"message": "Bad Request: Cluster demo already exists."}})
+else:
+    answer = (folder / (sys.argv[1] + dry)).read_text()
+if sys.argv[1] == "delete-cluster":
+    work.write_text(json.dumps({{"message": "Cluster 'demo' does not exist"}}))
+if sys.argv[1] == "update-compute-fleet":
+    work.write_text(json.dumps(known | {{"computeFleetStatus": "STOPPED"}}))
+print(answer)
 """
 
 
@@ -58,19 +69,20 @@ class Program:
         self.answers("create-cluster-dry", {"message": "Request would have succeeded, but DryRun flag is set."})
         self.answers("create-cluster", {"cluster": {"clusterStatus": "CREATE_IN_PROGRESS"}})
         self.answers("describe-cluster-instances", {"instances": []})
-        for command in ("update-compute-fleet", "update-cluster"):
-            self.answers(command, {"cluster": {}})
+        self.answers("update-compute-fleet", {"status": "STOP_REQUESTED"})
+        self.answers("update-cluster-dry", {"message": "Request would have succeeded, but DryRun flag is set."})
+        self.answers("update-cluster", {"cluster": {"clusterStatus": "UPDATE_IN_PROGRESS"}})
         self.answers("delete-cluster", {"cluster": {"clusterStatus": "DELETE_IN_PROGRESS"}})
 
     def answers(self, command: str, answer: object) -> None:
         (self.folder / command).write_text(json.dumps(answer))
 
-    def is_at_work(self, configuration: str) -> None:
+    def is_at_work(self, configuration: str, status: str = "CREATE_COMPLETE") -> None:
         path = self.folder / "at-work.yaml"
         path.write_text(configuration)
-        self.answers(
-            "describe-cluster", {"clusterConfiguration": {"url": path.as_uri()}, "clusterStatus": "CREATE_COMPLETE"}
-        )
+        configuration = {"url": path.as_uri()}
+        known = {"clusterConfiguration": configuration, "clusterStatus": status, "computeFleetStatus": "RUNNING"}
+        self.answers("describe-cluster", known)
 
     @property
     def asked(self) -> list[str]:
@@ -103,9 +115,12 @@ def fsx():
 
 @pytest.fixture
 def hpcframe(monkeypatch, capsys):
-    def run(*arguments: object, says: str = "") -> tuple[str, str, int]:
+    monkeypatch.setattr(life, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(cli_cluster_life, "LOOK_EVERY", 0.0)
+
+    def run(*arguments: object, says: str = "", meanwhile=lambda: None) -> tuple[str, str, int]:
         monkeypatch.setattr("sys.argv", ["hpcframe", "cluster", *map(str, arguments)])
-        monkeypatch.setattr("typer.confirm", lambda _: says == "y")
+        monkeypatch.setattr("typer.confirm", lambda _: (meanwhile(), says == "y")[1])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         out, err = capsys.readouterr()
@@ -211,7 +226,25 @@ def test_an_update_says_what_it_asks_for(program, account, s3, hpcframe, path):
     out, err, code = hpcframe("update", "demo", path, "--yes", "--no-wait")
     assert code == 0, out + err
     assert out.startswith("live: jobs go on\n") and "MaxCount: 8 -> 16" in out and "126.72" in out
-    assert program.asked[-1] == "update-cluster"
+    assert program.asked[-1] == "update-cluster" and "create-cluster" not in program.asked
+
+
+def test_an_update_that_pcluster_refuses_is_not_begun(program, account, s3, hpcframe, path):
+    program.is_at_work(path.read_text())
+    wrong = [{"parameter": "Scheduling", "message": "stop the fleet"}]
+    program.answers("update-cluster-dry", {"message": "Update failure", "updateValidationErrors": wrong})
+    path.write_text(path.read_text().replace("MaxCount: 8", "MaxCount: 16"))
+    out, _, code = hpcframe("update", "demo", path, "--yes")
+    assert code == 2 and "FAIL  update" in out and "Scheduling: stop the fleet" in out
+    assert program.asked.count("update-cluster") == 1 and s3.names() == []
+
+
+def test_what_is_suppressed_is_so_in_the_update_itself(program, account, s3, hpcframe, path):
+    program.is_at_work(path.read_text())
+    path.write_text(path.read_text().replace("MaxCount: 8", "MaxCount: 16"))
+    assert hpcframe("update", "demo", path, "--yes", "--no-wait", "--suppress", "type:KeyPairValidator")[2] == 0
+    asked = [line for line in (program.folder / "asked").read_text().splitlines() if line.startswith("update-cluster")]
+    assert len(asked) == 2 and all("--suppress-validators type:KeyPairValidator" in line for line in asked)
 
 
 def test_an_update_that_would_replace_data_is_refused(program, account, hpcframe, path):
@@ -262,15 +295,26 @@ def expect(fsx, *, links=(), tasks=(), paths=None):
 
 
 @pytest.fixture
-def deleted(program, fsx, s3, hpcframe, path, monkeypatch):
+def ec2():
+    client = boto3.client("ec2", region_name="us-east-2", aws_access_key_id="x", aws_secret_access_key="y")
+    with Stubber(client) as stubber:
+        client.stubber = stubber
+        yield client
+
+
+@pytest.fixture
+def deleted(program, fsx, ec2, s3, hpcframe, path, monkeypatch):
     """`hpcframe cluster delete demo`, of a cluster at work."""
-    client = aws.client
-    monkeypatch.setattr(
-        aws, "client", lambda service, *more, **named: fsx if service == "fsx" else client(service, *more)
-    )
+    client, stubbed = aws.client, {"fsx": fsx, "ec2": ec2}
+    monkeypatch.setattr(aws, "client", lambda service, *more, **_: stubbed.get(service) or client(service, *more))
     monkeypatch.setattr(repository, "LOOK_EVERY", 0.0)
     program.is_at_work(path.read_text())
-    return lambda *more: hpcframe("delete", "demo", "--region", "us-east-2", "--no-wait", *more)
+
+    def run(*more, **options):
+        waits = [] if "delete" in more else ["--no-wait"]
+        return hpcframe("delete", "demo", "--region", "us-east-2", *waits, *more, **options)
+
+    return run
 
 
 @pytest.fixture
@@ -291,7 +335,9 @@ def test_it_goes_once_all_is_exported_and_read(program, fsx, deleted, exported_r
     assert code == 0, out + err
     assert "9 file(s) exported" in out and "1 checkpoint(s) read, and found right" in out
     assert f"{FILES} stays, for" in out and "with it /home" in out
-    assert program.asked[-2:] == ["update-compute-fleet", "delete-cluster"]
+    assert program.asked[-1] == "delete-cluster"
+    stopped = program.asked.index("update-compute-fleet")
+    assert program.asked[stopped + 1 : -1] == ["describe-cluster", "describe-cluster-instances"]  # waited for
     fsx.stubber.assert_no_pending_responses()
 
 
@@ -301,15 +347,57 @@ def test_folders_that_are_linked_are_exported_and_no_others(program, fsx, delete
     fsx.stubber.assert_no_pending_responses()
 
 
-def test_the_file_system_goes_only_where_that_is_asked_for(program, fsx, deleted, exported_run):
+def test_the_file_system_goes_only_where_that_is_asked_for_and_with_what_holds_the_network(
+    program, fsx, ec2, deleted, exported_run
+):
     expect(fsx, links=[link()], tasks=[task("SUCCEEDED")])
-    fsx.stubber.add_response(
-        "delete_file_system", {}, {"FileSystemId": FILES, "LustreConfiguration": {"SkipFinalBackup": True}}
-    )
+    deletion = {"FileSystemId": FILES, "LustreConfiguration": {"SkipFinalBackup": True}}
+    fsx.stubber.add_response("delete_file_system", {}, deletion)
+    fsx.stubber.add_response("describe_file_systems", {"FileSystems": [file_system(Lifecycle="DELETING")]})
+    fsx.stubber.add_client_error("describe_file_systems", "FileSystemNotFound", "gone", http_status_code=400)
+    group = {"SecurityGroups": [{"GroupId": "sg-0123456789abcdef0"}]}
+    by_tag = [{"Name": "tag:parallelcluster:cluster-name", "Values": ["demo"]}]
+    ec2.stubber.add_response("describe_security_groups", group, {"Filters": by_tag})
+    ec2.stubber.add_response("delete_security_group", {}, {"GroupId": "sg-0123456789abcdef0"})
     out, err, code = deleted("--yes", "--file-systems", "delete")
     assert code == 0, err
-    assert f"{FILES} is being deleted" in out
-    fsx.stubber.assert_no_pending_responses()
+    assert f"{FILES} is being deleted" in out and "1 security group(s)" in out
+    for each in (fsx, ec2):
+        each.stubber.assert_no_pending_responses()
+
+
+def test_a_job_that_began_before_the_answer_keeps_the_cluster(program, fsx, deleted):
+    expect(fsx, links=[link()])
+    running = {"instances": [{"instanceId": "i-1"}]}
+    _, err, code = deleted(says="y", meanwhile=lambda: program.answers("describe-cluster-instances", running))
+    assert code == 2 and "1 node(s) of demo run" in err and "update-compute-fleet" not in program.asked
+
+
+def test_a_cluster_that_never_came_up_can_be_deleted(program, fsx, deleted, path):
+    program.is_at_work(path.read_text(), status="CREATE_FAILED")
+    expect(fsx, links=[link()], tasks=[task("SUCCEEDED")])
+    assert deleted("--yes")[2] == 0
+    assert "update-compute-fleet" not in program.asked and program.asked[-1] == "delete-cluster"
+
+
+def test_other_storage_that_would_go_keeps_the_cluster(program, fsx, deleted, path):
+    more = "  - Name: more\n    StorageType: Efs\n    MountDir: /more\n    EfsSettings:\n      Encrypted: true\n"
+    text = path.read_text()
+    program.is_at_work(text.replace("SharedStorage:\n", f"SharedStorage:\n{more}"))
+    expect(fsx, links=[link()])
+    _, err, code = deleted("--yes")
+    assert code == 2 and "more (Efs, /more) would be deleted with the cluster" in err and "Retain" in err
+    kept = more + "      DeletionPolicy: Retain\n"
+    program.is_at_work(text.replace("SharedStorage:\n", f"SharedStorage:\n{kept}"))
+    expect(fsx, links=[link()], tasks=[task("SUCCEEDED")])
+    assert deleted("--yes")[2] == 0
+
+
+def test_what_goes_with_the_cluster_and_is_linked_in_part_only_keeps_it(program, fsx, deleted, path):
+    program.is_at_work(path.read_text().replace("DeletionPolicy: Retain  # it", "DeletionPolicy: Delete  # it"))
+    expect(fsx, links=[link("/data")])
+    _, err, code = deleted("--yes")
+    assert code == 2 and "only in part linked to S3, and would be deleted" in err
 
 
 def test_a_checkpoint_that_is_damaged_in_s3_keeps_the_cluster(program, fsx, deleted, exported_run, s3):
@@ -344,7 +432,7 @@ def test_what_is_linked_to_nothing_and_would_go_with_it_keeps_the_cluster(progra
     program.is_at_work(path.read_text().replace("DeletionPolicy: Retain  # it", "DeletionPolicy: Delete  # it"))
     expect(fsx)
     _, err, code = deleted("--yes")
-    assert code == 2 and "would be deleted with the cluster" in err and "create-data-repository-association" in err
+    assert code == 2 and "not linked to S3, and would be deleted" in err and "create-data-repository-association" in err
     assert "update-compute-fleet" not in program.asked
 
 

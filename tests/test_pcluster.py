@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 from account import BUCKET, Account
-from clusters import CONFIGURATIONS, answers
+from clusters import CHANGED, CONFIGURATIONS, answers, lustre, queue, resource
 
 from hpcframe import cli
 from hpcframe.launch.catalogue import SHIPPED, _read
 from hpcframe.launch.cluster import pcluster
-from hpcframe.launch.cluster.changes import Effect, policy
+from hpcframe.launch.cluster.changes import Effect, changes, policy
 from hpcframe.launch.cluster.document import load
 from hpcframe.launch.cluster.rendering import render
 
@@ -91,18 +91,6 @@ def test_what_is_rendered_passes_schema_and_validators(name, account, hpcframe, 
     assert not re.search(r"^FAIL", out, re.M)
     offered = re.search(r"^(\w+)  offered ", out, re.M)
     assert offered and offered[1] == "PASS"  # EC2 was asked for the zone
-
-
-def queue(body, number=0):
-    return body["Scheduling"]["SlurmQueues"][number]
-
-
-def resource(body):
-    return queue(body)["ComputeResources"][0]
-
-
-def lustre(body):
-    return body["SharedStorage"][0]["FsxLustreSettings"]
 
 
 BROKEN = {  # what a change breaks, and which part of ParallelCluster says so
@@ -198,6 +186,24 @@ def test_what_a_change_asks_for_is_what_the_schema_says(program):
     assert differ == {}
 
 
+@pytest.mark.parametrize("case", CHANGED)
+def test_what_goes_while_nodes_run_is_what_pcluster_lets_go(case, program, tmp_path):
+    """Its own comparison, of a cluster whose nodes run. That a file system is exchanged it lets go: data is lost by it,
+    or out of sight, so that is refused here."""
+    change, effect = CHANGED[case]
+    before, after = tmp_path / "before.yaml", tmp_path / "after.yaml"
+    body = yaml.safe_load(render(answers("Spot mix"), KNOWN))
+    before.write_text(yaml.safe_dump(body))
+    change(body)
+    after.write_text(yaml.safe_dump(body))
+    compare = Path(__file__).parent / "update_checks.py"
+    done = subprocess.run([program.parent / "python", compare, before, after], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if effect is not Effect.DATA:
+        assert json.loads(done.stdout) == (effect <= Effect.END), done.stderr
+    assert changes(load(before), load(after))[0].effect is effect
+
+
 def test_create_says_what_it_costs_and_a_dry_run_makes_nothing(account, hpcframe, tmp_path):
     path = written(account, tmp_path, "hpc8a")
     before = account.client("cloudformation").list_stacks()["StackSummaries"]
@@ -211,7 +217,7 @@ def test_create_says_what_it_costs_and_a_dry_run_makes_nothing(account, hpcframe
 def test_a_network_is_made_and_rendered_from(account, hpcframe, tmp_path):
     asked = ("network", "net", "--region", "us-east-2", "--zone", "use2-az2", "--owner", "me")
     out, err, code = hpcframe(*asked, "--dry-run")
-    assert code == 0 and "0.045 USD an hour" in out and out.endswith("nothing was made\n"), err
+    assert code == 0 and "0.050 USD an hour" in out and out.endswith("nothing was made\n"), err
     out, err, code = hpcframe(*asked, "--yes")
     assert code == 0, err
     subnet = re.search(r"^ComputeSubnet (subnet-\w+)$", out, re.M)[1]

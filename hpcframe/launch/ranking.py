@@ -76,6 +76,8 @@ def predict(
     count = nodes or fewest
     if count * usable < work.memory:
         raise InputError(f"{kind.name}: {fewest} nodes at least hold the fields")
+    if ranks and ranks > count * kind.cores:
+        raise InputError(f"{kind.name}: {count} node(s) have {count * kind.cores} cores, for {ranks} ranks")
     through_memory = least_seconds(1, work.moved, kind.memory.triad, count)
     over_network = work.sent(count) / (NETWORK * kind.gbps * 1e9 / 8) if count > 1 else 0.0
     step = max(through_memory, over_network)

@@ -96,7 +96,8 @@ def refreshed(
 def _with_prices(kind: InstanceType, costs: Mapping[str, float], today: str) -> InstanceType:
     if not costs:
         return kind
-    return msgspec.structs.replace(kind, price={**kind.price, **costs}, priced=f"AWS Price List, {today}")
+    # Prices of regions that were not asked go: they are of another day, and from elsewhere.
+    return msgspec.structs.replace(kind, price=dict(costs), priced=f"AWS Price List, {today}")
 
 
 def _described(

@@ -116,17 +116,27 @@ def delete_file_system(fsx: Any, file_system: str) -> None:
 
 
 def refusal(found: Linked, retained: bool) -> str:
-    """ "" or why the cluster must not be deleted yet. Pure."""
-    if found.links:
-        wrong = [link for link in found.links if link.state not in repository.LINKED]
+    """ "" or why the cluster must not be deleted yet. Pure.
+
+    Args:
+        retained: the file system outlives the cluster.
+    """
+    wrong = [link for link in found.links if link.state not in repository.LINKED]
+    if wrong:
         told = ", ".join(f"{link.folder} is {link.state} {link.why}".rstrip() for link in wrong)
-        return f"{found.id}: {told}; what is there cannot be exported" if wrong else ""
-    if retained:
+        return f"{found.id}: {told}; what is there cannot be exported"
+    if retained or any(link.folder == repository.ROOT for link in found.links):
         return ""
+    which = "only in part" if found.links else "not"
     return (
-        f"{found.id} is linked to no S3 bucket and would be deleted with the cluster; set its DeletionPolicy to Retain "
+        f"{found.id} is {which} linked to S3, and would be deleted with the cluster; set its DeletionPolicy to Retain "
         f"(hpcframe cluster update), or link it: aws fsx create-data-repository-association --file-system-id {found.id}"
     )
+
+
+def bytes_there(links: Iterable[Association]) -> int:
+    """Of the checkpoints that are in S3 already, all of which will be read. Not collective. Raises AwsError."""
+    return sum(one.bytes for link in links for one in exported(Store(Location.parse(link.url)).list()))
 
 
 def check_proven(bad: Iterable[tuple[str, str]]) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hpcframe.aws import RefusedError, explaining
+from hpcframe.aws import AwsError, RefusedError, explaining
 
 
 def zones(ec2: Any, subnets: Iterable[str]) -> dict[str, str]:
-    """Ids of the Availability Zones of subnets. Not collective. Raises AwsError."""
+    """Ids of the Availability Zones of subnets; "" for one that is not there. Not collective. Raises AwsError."""
     wanted = sorted(set(subnets))
     with explaining(f"asking for {', '.join(wanted)}"):
-        found = ec2.describe_subnets(SubnetIds=wanted)["Subnets"] if wanted else []
-    return {each["SubnetId"]: each["AvailabilityZoneId"] for each in found}
+        by_id = [{"Name": "subnet-id", "Values": wanted}]
+        found = ec2.describe_subnets(Filters=by_id)["Subnets"] if wanted else []
+    return {**dict.fromkeys(wanted, ""), **{each["SubnetId"]: each["AvailabilityZoneId"] for each in found}}
 
 
 def quotas(service_quotas: Any, codes: Iterable[str]) -> dict[str, float]:
@@ -61,3 +62,25 @@ def check(ec2: Any) -> None:
     """Raises AwsError where AWS does not answer, or takes no credentials of here. Not collective."""
     with explaining("asking AWS"):
         ec2.describe_availability_zones()
+
+
+def is_there(fsx: Any, file_system: str) -> bool:
+    """Whether a file system is, or is still being deleted. Not collective. Raises AwsError."""
+    try:
+        with explaining(f"asking for {file_system}"):
+            return bool(fsx.describe_file_systems(FileSystemIds=[file_system])["FileSystems"])
+    except AwsError as error:
+        if error.code == "FileSystemNotFound":
+            return False
+        raise
+
+
+def delete_security_groups(ec2: Any, cluster: str) -> list[str]:
+    """Delete what ParallelCluster retains beside a file system, and a network cannot be deleted with; their ids. Not
+    collective. Raises AwsError."""
+    with explaining(f"deleting security groups of {cluster}"):
+        by_tag = [{"Name": "tag:parallelcluster:cluster-name", "Values": [cluster]}]
+        found = [each["GroupId"] for each in ec2.describe_security_groups(Filters=by_tag)["SecurityGroups"]]
+        for group in found:
+            ec2.delete_security_group(GroupId=group)
+    return found

@@ -19,14 +19,16 @@ class Effect(IntEnum):
 
     LIVE = 0
     DRAIN = 1
-    STOP = 2
-    REPLACE = 3
-    DATA = 4
+    END = 2
+    STOP = 3
+    REPLACE = 4
+    DATA = 5
 
 
 MEANING = {
     Effect.LIVE: "live: jobs go on",
     Effect.DRAIN: "the queue is drained: its jobs end, then its nodes are replaced (QueueUpdateStrategy: DRAIN)",
+    Effect.END: "running jobs of the queue are ended (QueueUpdateStrategy: TERMINATE)",
     Effect.STOP: "the fleet must be stopped: pcluster update-compute-fleet --status STOP_REQUESTED, when no job runs",
     Effect.REPLACE: "not possible in place: make a second cluster, and delete this one",
     Effect.DATA: "replaces data: export first (hpcframe stage export), then make a second file system or cluster",
@@ -58,7 +60,7 @@ POLICIES: Sequence[tuple[str, Effect]] = [
     (rf"{QUEUE}/Iam/InstanceProfile", Effect.STOP),
     (rf"{QUEUE}/Iam{ANY}", Effect.LIVE),
     (rf"{RESOURCE}/(Static|Dynamic)NodePriority", Effect.LIVE),
-    (rf"{RESOURCE}/(InstanceType|Instances(\[\]/InstanceType)?|DisableSimultaneousMultithreading)", Effect.STOP),
+    (rf"{RESOURCE}/(InstanceType|Instances{ANY}|DisableSimultaneousMultithreading)", Effect.STOP),
     (rf"{QUEUE}/Networking/AssignPublicIp", Effect.REPLACE),
     (rf"{QUEUE}/.*", Effect.DRAIN),
     # files
@@ -113,11 +115,66 @@ def policy(path: str) -> Effect:
 
 def changes(before: Configuration, after: Configuration) -> list[Change]:
     """All that differs, what asks for most first."""
-    found = list(_differences(before.body, after.body, "", ""))
-    if any("FileSystemId" not in (store.get("FsxLustreSettings") or {}) for store in before.storage):
-        # A file system that ParallelCluster made is in the subnet of the queues, and would be made anew in another.
-        found = [replace(each, effect=Effect.DATA) if each.where.endswith("/SubnetIds") else each for each in found]
+    found = [_in_context(each, before, after) for each in _differences(before.body, after.body, "", "")]
     return sorted(found, key=lambda change: -change.effect)
+
+
+def _in_context(change: Change, before: Configuration, after: Configuration) -> Change:
+    """A change, with what it asks for beside the others."""
+    effect = change.effect
+    if change.where.endswith("/SubnetIds") and any(_is_made(store) for store in before.storage):
+        effect = Effect.DATA  # the file system is in the subnet of the queues, and would be made anew in another
+    elif re.fullmatch(r"SharedStorage\[[^]]*\]", change.where) and change.after is None:
+        folders = [store.get("MountDir") for store in after.storage]
+        effect = Effect.DATA if _is_made(change.before) and change.before.get("MountDir") in folders else effect
+    elif change.where.endswith("/MinCount") and effect is Effect.LIVE:
+        effect = effect if _grows_alike(change, before, after) else Effect.STOP
+    elif re.search(r"/PlacementGroup(/|$)", change.where) and not _is_on(change.after):
+        return replace(change, effect=Effect.STOP)  # whatever the strategy is: the group is deleted
+    if effect in (Effect.DRAIN, Effect.STOP) and _can_end(change, effect):
+        drains = effect is Effect.DRAIN or change.where.startswith("SharedStorage")
+        effect = _by_strategy(Effect.DRAIN if drains else Effect.STOP, after)
+    return replace(change, effect=effect)
+
+
+def _is_made(store: Mapping[str, Any]) -> bool:
+    """Whether ParallelCluster makes the file system, which therefore is in its hands."""
+    settings = next((value for key, value in store.items() if key.endswith("Settings")), None) or {}
+    return not any(key.endswith("Id") and key != "KmsKeyId" for key in settings)
+
+
+def _is_on(placement: Any) -> bool:
+    return placement is True or (isinstance(placement, Mapping) and placement.get("Enabled") is True)
+
+
+def _grows_alike(change: Change, before: Configuration, after: Configuration) -> bool:
+    """Whether the most of a resource grows by as much as its least does: else nodes that are there become others."""
+    most = [_counts(configuration).get(change.where.removesuffix("/MinCount"), 0) for configuration in (before, after)]
+    return most[1] - most[0] >= (change.after or 0) - (change.before or 0)
+
+
+def _counts(configuration: Configuration) -> dict[str, int]:
+    """The most nodes of each resource, by its path."""
+    return {
+        f"Scheduling/SlurmQueues[{queue.name}]/ComputeResources[{resource.section.get('Name')}]": resource.most
+        for queue in configuration.queues
+        for resource in queue.resources
+    }
+
+
+def _can_end(change: Change, effect: Effect) -> bool:
+    """Whether QueueUpdateStrategy has a say: in what drains, in nodes that go, and in what is mounted."""
+    if re.search(r"^SharedStorage\[[^]]*\](/MountDir)?$", change.where):
+        return True
+    fewer = re.search(r"/(MinCount|MaxCount)$|SlurmQueues\[[^]]*\](/ComputeResources\[[^]]*\])?$", change.where)
+    return effect is Effect.DRAIN or bool(fewer)
+
+
+def _by_strategy(effect: Effect, after: Configuration) -> Effect:
+    strategy = after.at("Scheduling", "SlurmSettings", "QueueUpdateStrategy")
+    if strategy == "TERMINATE":
+        return Effect.END
+    return effect if strategy == "DRAIN" else Effect.STOP
 
 
 def _differences(before: Any, after: Any, path: str, where: str) -> Iterator[Change]:
@@ -162,7 +219,7 @@ def _coming(path: str, before: Any, after: Any) -> Effect:
 def _stays(store: Mapping[str, Any]) -> bool:
     """Whether a file system outlives its line in the configuration."""
     settings = next((value for key, value in store.items() if key.endswith("Settings")), None) or {}
-    return settings.get("DeletionPolicy") == "Retain" or any(key.endswith("Id") for key in settings)
+    return settings.get("DeletionPolicy") in ("Retain", "Snapshot") or not _is_made(store)
 
 
 def _effect(path: str, before: Any, after: Any) -> Effect:

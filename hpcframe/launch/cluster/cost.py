@@ -16,7 +16,7 @@ from hpcframe.launch.cluster.document import Configuration, Resource, at
 HOURS_A_MONTH = 730
 GP3 = 0.08  # USD for a GiB a month
 DASHBOARD = 3.0  # USD a month
-GATEWAY = 0.045  # USD an hour of a NAT gateway, without what it moves
+GATEWAY = 0.045 + 0.005  # USD an hour of a NAT gateway and its address, without what passes it
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hpcframe.aws import client, explaining
@@ -16,6 +16,7 @@ from hpcframe.staging.url import Location
 
 NODE_SCRIPT = "node-configured"
 LOOK_EVERY = 30.0  # s
+STOPPABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_FAILED")  # in which pcluster stops a fleet
 GONE = "does not exist"  # what pcluster says of a cluster that was deleted
 
 
@@ -58,9 +59,39 @@ def head_node(program: Path, name: str, region: str) -> str:
 
 
 def is_retained(configuration: Configuration) -> bool:
-    """Whether its file systems outlive it."""
-    made = [store.get("FsxLustreSettings") or {} for store in configuration.storage]
-    return all("FileSystemId" in each or each.get("DeletionPolicy") == "Retain" for each in made)
+    """Whether all FSx for Lustre that it made outlives it."""
+    lustre = [store.get("FsxLustreSettings") or {} for store in configuration.storage if _kind(store) == "FsxLustre"]
+    return all("FileSystemId" in each or each.get("DeletionPolicy") == "Retain" for each in lustre)
+
+
+def going(configuration: Configuration) -> list[str]:
+    """Names of other storage that would be deleted with it, which nothing exports."""
+    found = []
+    for store in configuration.storage:
+        settings = store.get(f"{_kind(store)}Settings") or {}
+        made = not any(key.endswith(("SystemId", "VolumeId")) for key in settings)
+        if _kind(store) in ("Ebs", "Efs") and made and settings.get("DeletionPolicy") not in ("Retain", "Snapshot"):
+            found.append(f"{store.get('Name')} ({_kind(store)}, {store.get('MountDir')})")
+    return found
+
+
+def _kind(store: Mapping[str, object]) -> str:
+    return str(store.get("StorageType"))
+
+
+def stop(
+    program: Path, name: str, region: str, say: Callable[[str], None],
+    pause: Callable[[], None] = lambda: time.sleep(LOOK_EVERY),
+) -> None:  # fmt: skip
+    """Let no job start any more, and wait until no node is left that could write. A cluster that was never whole has
+    no fleet to stop. Not collective. Raises PclusterError."""
+    if pcluster.describe(program, name, region).get("clusterStatus") in STOPPABLE:
+        say("the fleet is being stopped")
+        pcluster.stop(program, name, region)
+        while pcluster.describe(program, name, region).get("computeFleetStatus") != "STOPPED":
+            pause()
+    while pcluster.nodes(program, name, region):
+        pause()
 
 
 def wait(
@@ -86,8 +117,16 @@ def wait(
         if state == wanted:
             return
         if not state.endswith("_IN_PROGRESS"):
-            raise HpcframeError(f"{name} is {state}, not {wanted}: {look}; pcluster get-cluster-stack-events -n {name}")
+            events = f"pcluster get-cluster-stack-events -n {name} --region {region}"
+            raise HpcframeError(f"{name} is {state}, not {wanted}: {look}; {events}{_left_over(name, region, wanted)}")
         try:
             pause()
         except KeyboardInterrupt:
             raise HpcframeError(f"{name} goes on, only this command has ended: {look}") from None
+
+
+def _left_over(name: str, region: str, wanted: str) -> str:
+    """What a cluster that did not come up leaves, and is paid for."""
+    if wanted != "CREATE_COMPLETE":
+        return ""
+    return f"; its FSx may stay, and cost: hpcframe cluster delete {name} --region {region} --file-systems delete"

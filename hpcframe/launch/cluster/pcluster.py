@@ -94,24 +94,31 @@ def schema_errors(program: Path, path: Path) -> list[str]:
     return errors
 
 
-def validate(program: Path, name: str, path: Path, region: str, suppressed: Sequence[str] = ()) -> list[Message]:
+def validate(
+    program: Path, name: str, path: Path, region: str, suppressed: Sequence[str] = (), at_work: bool = False
+) -> list[Message]:
     """What its validators say. AWS is asked, and nothing is made. Not collective.
 
     Args:
         suppressed: validators, as in type:KeyPairValidator.
+        at_work: of an update of the cluster of that name; else of a new one.
 
     Raises:
         PclusterError: it could not validate, as without credentials.
     """
-    arguments = ["create-cluster", "-n", name, "-c", str(path), "--region", region, "--dryrun", "true"]
+    command = "update-cluster" if at_work else "create-cluster"
+    arguments = [command, "-n", name, "-c", str(path), "--region", region, "--dryrun", "true"]
     answer = _answer(program, [*arguments, *_suppressing(suppressed)])
     told = str(answer.get("message", ""))
     found = answer.get("configurationValidationErrors") or answer.get("validationMessages") or []
-    if not found and told.startswith(INVALID):
+    messages = [Message(each["level"], each["type"], each["message"]) for each in found]
+    for each in answer.get("updateValidationErrors") or []:
+        messages.append(Message("ERROR", "update", f"{each.get('parameter')}: {each.get('message')}"))
+    if not messages and told.startswith(INVALID):
         return [Message("ERROR", "validators", told.removeprefix(INVALID).strip(": "))]
-    if not found and told != DRY:
-        raise PclusterError(told or "pcluster says nothing")
-    return [Message(each["level"], each["type"], each["message"]) for each in found]
+    if not messages and told != DRY:
+        raise PclusterError(f"pcluster {command}: {told or 'no answer'}")
+    return messages
 
 
 def _suppressing(validators: Sequence[str]) -> list[str]:
@@ -123,12 +130,9 @@ def create(program: Path, name: str, path: Path, region: str, suppressed: Sequen
     _ask(program, ["create-cluster", "-n", name, "-c", str(path), "--region", region, *_suppressing(suppressed)])
 
 
-def update(program: Path, name: str, path: Path, region: str, dry_run: bool = False) -> None:
-    """Begin to update a cluster; or only ask whether that would go. Not collective. Raises PclusterError."""
-    arguments = ["update-cluster", "-n", name, "-c", str(path), "--region", region]
-    answer = _answer(program, [*arguments, *(["--dryrun", "true"] if dry_run else [])])
-    if "cluster" not in answer and answer.get("message") != DRY:
-        raise PclusterError(_refusal(answer))
+def update(program: Path, name: str, path: Path, region: str, suppressed: Sequence[str] = ()) -> None:
+    """Begin to update a cluster. Not collective. Raises PclusterError."""
+    _ask(program, ["update-cluster", "-n", name, "-c", str(path), "--region", region, *_suppressing(suppressed)])
 
 
 def stop(program: Path, name: str, region: str) -> None:

@@ -25,6 +25,7 @@ ON_DEMAND = {
     "g": Quota("L-DB2E81BA", "Running On-Demand G and VT instances"),
     "x": Quota("L-7295265B", "Running On-Demand X instances"),
 }
+P5_SPOT = Quota("L-C4BD4855", "All P5 Spot Instance Requests")
 SPOT = {
     "p": Quota("L-7212CCBC", "All P4, P3 and P2 Spot Instance Requests"),
     "g": Quota("L-3819A6DF", "All G and VT Spot Instance Requests"),
@@ -41,6 +42,8 @@ def quota_of(name: str, spot: bool) -> Quota:
     ('L-F7808C92', 'L-34B43A08')
     """
     letters = name[: next(index for index, letter in enumerate(name) if not letter.isalpha())]
+    if spot and name.startswith("p5"):
+        return P5_SPOT
     if spot:
         return SPOT.get(letters, STANDARD_SPOT)
     return ON_DEMAND.get(letters, STANDARD)

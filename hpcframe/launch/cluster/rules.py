@@ -27,7 +27,7 @@ class Context:
     """What a configuration alone does not tell.
 
     Attributes:
-        zones: ids of the Availability Zones of subnets; empty: not known.
+        zones: ids of the Availability Zones of subnets; "": there is no such subnet; empty: not known.
         quotas: of the account, vCPUs by code; empty: not known.
     """
 
@@ -76,13 +76,15 @@ def partition(configuration: Configuration, context: Context) -> Iterator[Findin
         if name != own:
             yield fail(f"a name begins with arn:{name}:, and {region} is in {own}", f"write arn:{own}:")
     for subnet, zone in context.zones.items():
-        if not zone.startswith(regions.zone_prefix(region)):
+        if zone and not zone.startswith(regions.zone_prefix(region)):
             yield fail(f"{subnet} is in {zone}, which is not in {region}", "use a subnet of that region")
 
 
 def offered(configuration: Configuration, context: Context) -> Iterator[Finding]:
     """The zone of the nodes has every type."""
     region = configuration.region
+    for subnet in (subnet for subnet, zone in context.zones.items() if not zone):
+        yield fail(f"{subnet} is not there in {region}", f"aws ec2 describe-subnets --region {region} lists yours")
     for queue in configuration.queues:
         for resource in queue.resources:
             for name in resource.types:
@@ -108,7 +110,7 @@ def _offered(context: Context, region: str, queue: Queue, resource: Resource, na
             where = f"{name} is in {', '.join(zones)} only; the zone of {subnet} is not known here"
             if len(zones) < 3:
                 yield Finding("SKIP", where, f"give --zone, or look: {LOOK_UP.format(subnet)}")
-        elif zone not in zones:
+        elif zone and zone not in zones:
             yield fail(
                 f"{resource.where}: {name} is not offered in {zone}, where {subnet} is",
                 f"use a subnet in {' or '.join(zones)}",
@@ -237,6 +239,14 @@ def idle(configuration: Configuration, context: Context) -> Iterator[Finding]:
 def _price(kind: InstanceType, configuration: Configuration) -> float:
     found = kind.price_in(configuration.region)
     return found[0] if found else 0.0
+
+
+def updates(configuration: Configuration, context: Context) -> Iterator[Finding]:
+    """A changed queue lets its jobs end."""
+    strategy = configuration.at("Scheduling", "SlurmSettings", "QueueUpdateStrategy")
+    if strategy != "DRAIN":
+        what = "ends running jobs" if strategy == "TERMINATE" else "needs all queues stopped"
+        yield fail(f"QueueUpdateStrategy: {strategy or 'missing'}: a change of a queue {what}", "DRAIN")
 
 
 def quotas(configuration: Configuration, context: Context) -> Iterator[Finding]:
@@ -390,6 +400,7 @@ RULES: dict[str, Rule] = {
     "Spot": spot,
     "memory": memory_scheduling,
     "idle": idle,
+    "updates": updates,
     "quotas": quotas,
     "files": files,
     "encrypted": encrypted,

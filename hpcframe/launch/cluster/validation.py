@@ -44,9 +44,10 @@ def ask(configuration: Configuration, zone: str = "", offline: bool = False) -> 
     region = configuration.region
     try:
         ec2 = client("ec2", region=region)
-        real = [subnet for subnet in subnets if not subnet.startswith("subnet-OF-")]
-        zones = given or account.zones(ec2, real)
+        head = str(configuration.at("HeadNode", "Networking", "SubnetId") or "")
+        real = [subnet for subnet in (*subnets, head) if subnet.startswith("subnet-") and "-OF-" not in subnet]
         account.check(ec2)
+        zones = {**account.zones(ec2, real), **given}
     except AwsError as error:
         return Asked(Context(known, given), str(error))
     try:
@@ -59,22 +60,23 @@ def ask(configuration: Configuration, zone: str = "", offline: bool = False) -> 
 
 
 def examine(
-    configuration: Configuration, name: str, asked: Asked, suppressed: Sequence[str]
+    configuration: Configuration, name: str, asked: Asked, suppressed: Sequence[str], at_work: bool = False
 ) -> list[tuple[str, Finding]]:
     """What every check has found, with its name. Not collective.
 
     Args:
         name: of the cluster.
+        at_work: it is there, and is to be updated.
         suppressed: validators of ParallelCluster to leave out, as in type:KeyPairValidator.
 
     Raises:
         PclusterError: ParallelCluster is there, and cannot be used.
     """
-    return [*check(configuration, asked.context), *_by_pcluster(configuration, name, asked, suppressed)]
+    return [*check(configuration, asked.context), *_by_pcluster(configuration, name, asked, suppressed, at_work)]
 
 
 def _by_pcluster(
-    configuration: Configuration, name: str, asked: Asked, suppressed: Sequence[str]
+    configuration: Configuration, name: str, asked: Asked, suppressed: Sequence[str], at_work: bool
 ) -> list[tuple[str, Finding]]:
     program = pcluster.find()
     if program is None:
@@ -91,7 +93,7 @@ def _by_pcluster(
     if asked.troubles:
         why = f"those of ParallelCluster ask AWS: {asked.troubles}"
         return [taken, ("validators", Finding("SKIP", why, "mend that, and run this again"))]
-    messages = pcluster.validate(program, name, configuration.path, configuration.region, suppressed)
+    messages = pcluster.validate(program, name, configuration.path, configuration.region, suppressed, at_work)
     return [taken, *_findings(messages)]
 
 
