@@ -94,6 +94,21 @@ def test_a_new_cluster_goes_on_from_s3_to_the_same_bits(s3, folder, how):
         assert all(f"step-{step:07d}.h5" in series for step in (0, 30, 60))
 
 
+def test_a_restart_that_fails_on_the_way_is_whole_the_next_time(s3, folder):
+    """Once a checkpoint is there S3 is asked no more, so what goes with it has to be there before."""
+    assert run(folder, "--set", "time.steps=40").returncode == 0
+    kept = (folder / "out/diagnostics.csv").read_bytes()
+    shutil.rmtree(folder / "out")
+    with s3.failing("denied", method="GET", path="output/step-0000030"):
+        refused = run(folder)
+    assert refused.returncode != 0 and "AccessDenied" in refused.stderr
+    again = run(folder)
+    assert again.returncode == 0, again.stderr
+    assert "continues from the checkpoint of step 40" in again.stdout
+    assert (folder / "out/diagnostics.csv").read_bytes().startswith(kept)
+    assert all((folder / f"out/output/step-{step:07d}.h5").exists() for step in (0, 30, 60))
+
+
 def test_where_nothing_on_the_disk_verifies_s3_does(s3, folder):
     assert run(folder, "--set", "time.steps=40").returncode == 0
     for path in (folder / "out/checkpoints").glob("step-*/state.h5"):

@@ -130,13 +130,16 @@ class Checkpointing:
             if not (self.url and self._pull(self.url, self.folder)):
                 raise
             return self._restored(None)
-        if restored or not (self.url and self._pull(self.url, self.folder)):
+        if restored or not (self.url and self._pull(self.url, self.folder, self._pull_output)):
             return restored
-        if self._with_output:
+        return self._restored(None)
+
+    def _pull_output(self) -> None:
+        """The output and the diagnostics before the checkpoint, so that they go on."""
+        if self.url and self._with_output:
             from hpcframe.staging.pulling import pull_output
 
             pull_output(self.url, self.folder.parent, self.comm, self._progress)
-        return self._restored(None)
 
     def _restore_from(self, url: str) -> Restored | None:
         """From S3, as from another folder: the checkpoint is read into one of its own, and that goes again."""
@@ -150,19 +153,19 @@ class Checkpointing:
                 shutil.rmtree(place)
         return restored
 
-    def _pull(self, url: str, folder: Path) -> Path | None:
+    def _pull(self, url: str, folder: Path, first: Callable[[], None] = lambda: None) -> Path | None:
         from hpcframe.aws import AwsError, RefusedError  # boto3, which few runs need
         from hpcframe.staging.pulling import pull_newest
 
         try:
-            path, passed_over = pull_newest(url, folder, self.comm, self._progress)
+            path, passed_over = pull_newest(url, folder, self.comm, self._progress, first)
         except AwsError as error:
             if isinstance(error, RefusedError):
                 raise
             # To begin anew here would cost what may be there.
             raise HpcframeError(
-                f"{error}. Whether {url} has a checkpoint to go on from cannot be known now: start again later, or "
-                f"begin anew by --restart none"
+                f"{error}. What {url} has to go on from cannot be had now: start again later, or begin anew by "
+                f"--restart none"
             ) from error
         self._tell([f"pulled {path.name} from {url}" if path else "", passed_over])
         return path

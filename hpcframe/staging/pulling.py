@@ -25,13 +25,21 @@ READERS_A_NODE = 8  # ranks that read: a process gets about 1 GB/s through the i
 STREAMS = 4  # requests at a time, of each
 
 
-def pull_newest(url: str, folder: Path, comm: MPI.Intracomm, progress: Callable[[], None]) -> tuple[Path | None, str]:
+def pull_newest(
+    url: str,
+    folder: Path,
+    comm: MPI.Intracomm,
+    progress: Callable[[], None],
+    first: Callable[[], None] = lambda: None,
+) -> tuple[Path | None, str]:
     """Bring the newest checkpoint that a URL means, and that is what was written, into a folder. Collective.
 
     Args:
         url: a location in S3, or one run or one checkpoint there.
         folder: on a file system that all ranks see.
         progress: called for each piece that arrives: for a watchdog.
+        first: collective; called before a checkpoint comes into the folder, where there is one. What a run needs
+            beside it must be there before: once there is a checkpoint, the next start asks S3 no more.
 
     Returns:
         Its new path, None where there is none; and a line on those that were passed over.
@@ -49,6 +57,8 @@ def pull_newest(url: str, folder: Path, comm: MPI.Intracomm, progress: Callable[
     location, found = comm.bcast((location, found))
     store = Store(location, streams=STREAMS)
     bad: list[str] = []
+    if found:
+        first()
     for remote in found:
         path, reason = _pull(store, remote, folder, shared, progress)
         if path:
