@@ -96,7 +96,10 @@ class Catalogue(msgspec.Struct, frozen=True):
         """Raises InputError where it is not here."""
         found = self.find(name)
         if found is None:
-            there = nearest(name, (kind.name for kind in self.types), or_all=False)
+            sizes = ", ".join(kind.name for kind in self.types if kind.family == name)
+            there = (
+                f"; it comes as {sizes}" if sizes else nearest(name, (kind.name for kind in self.types), or_all=False)
+            )
             raise InputError(
                 f"{name}: not in the catalogue{there or '; `hpcframe instances` lists it'}, and "
                 f"`hpcframe instances --refresh {name}` asks AWS for a type"

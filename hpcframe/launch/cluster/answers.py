@@ -81,7 +81,8 @@ class Answers:
         if not self.instances:
             raise InputError("--instance: name at least one type; `hpcframe instances` lists them")
         _check_alike(kinds)
-        _check_cores([known.get(name) for name in self.spot])
+        _check_spot([known.get(name) for name in self.spot])
+        _check_offered(kinds, self.region, known)
 
     def head(self, known: Catalogue) -> str:
         """The type of the head node."""
@@ -98,8 +99,18 @@ def _check_alike(kinds: list[InstanceType]) -> None:
         raise InputError(f"a cluster has processors of one kind, as its head node builds for all ({told}); make two")
 
 
-def _check_cores(mixed: list[InstanceType]) -> None:
-    """Raises InputError where jobs could not count on the cores of whichever type AWS chooses."""
+def _check_spot(mixed: list[InstanceType]) -> None:
+    """Raises InputError where AWS has no Spot of one, or jobs could not count on the cores of whichever it chooses."""
+    never = [kind.name for kind in mixed if not kind.spot]
+    if never:
+        raise InputError(f"--spot {never[0]}: AWS has no Spot of it; `hpcframe instances` says of which there is")
     if len({kind.cores for kind in mixed}) > 1:
         told = ", ".join(f"{kind.name} has {kind.cores}" for kind in mixed)
         raise InputError(f"--spot: types of one queue have equally many cores ({told})")
+
+
+def _check_offered(kinds: list[InstanceType], region: str, known: Catalogue) -> None:
+    """Raises InputError where a region of which something is known does not have one."""
+    for kind in kinds:
+        if region in known.regions() and not kind.zones.get(region):
+            raise InputError(f"--region {region}: {kind.name} is not offered there; it is in {', '.join(kind.zones)}")
