@@ -4,10 +4,10 @@ That is what a parallel HDF5 does with chunks that are allocated and not filtere
 a file it writes the file's own bytes on one rank, and an error there leaves the others waiting (HDF5 1.10.8). Nothing
 has to be built for it: any HDF5, any MPI that has MPI-IO.
 
-Writing independently is as fast as plain writes and reports its errors. Writing collectively gains nothing where each
-tile has one owner, and on a full disk Open MPI (OMPIO, the component vulcan: 4.1.4, 5.0.11) drops the error on all
-ranks, or raises on some and leaves the others waiting. So the space is reserved before, and the tiles are read back
-after a collective write.
+Writing independently is as fast as plain writes, and its errors show: Open MPI 4.1.4 raises none, but says how much it
+wrote. Writing collectively gains nothing where each tile has one owner, and on a full disk Open MPI (OMPIO, the
+component vulcan: 4.1.4, 5.0.11) drops the error on all ranks, or raises on some and leaves the others waiting. So the
+space is reserved before, and the tiles are read back after a collective write.
 
 Opening is collective in either way: where one rank alone cannot open the file (too many open files, say), OMPIO leaves
 the others waiting, and only a watchdog ends them. Each rank opens the file plainly before, which finds most of it.
@@ -143,9 +143,11 @@ def _write_arrays(
 
 def _write_alone(_: MPI.Intracomm, file: MPI.File, array: PlacedTiles, failed: bool) -> bool:
     """Whether any write of this rank failed. Not collective."""
+    status = MPI.Status()
     try:
         for offset, data in () if failed else array.in_calls():
-            file.Write_at(offset, data)
+            file.Write_at(offset, data, status)
+            failed |= status.Get_count(MPI.BYTE) != data.size  # all that Open MPI 4.1 says of an error
     except MPI.Exception:  # why is found by plain writes, later
         return True
     return failed
