@@ -21,8 +21,9 @@ def test_a_wheel_holds_the_kernels_the_batch_scripts_and_the_mark_of_types(tmp_p
     for script in [*(ROOT / "slurm").glob("*.sbatch"), *(ROOT / "slurm/env").glob("*.sh")]:
         assert f"hpcframe/slurm/{script.relative_to(ROOT / 'slurm')}" in names
     assert "hpcframe/slurm/run.sbatch" in names
-    assert "hpcframe/py.typed" in names
-    assert not any(name.startswith(("tests/", "kernels/", "slurm/")) for name in names)
+    for data in ("scripts/node-configured", "launch/instances.json", "launch/cluster/network.yaml", "py.typed"):
+        assert f"hpcframe/{data}" in names
+    assert not any(name.startswith(("tests/", "kernels/", "slurm/", "scripts/")) for name in names)
 
 
 def test_kernels_are_found_from_any_folder(tmp_path):
