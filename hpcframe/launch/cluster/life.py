@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import urllib.error
 import urllib.request
@@ -12,7 +13,6 @@ from hpcframe.aws import client, explaining
 from hpcframe.errors import HpcframeError
 from hpcframe.launch.cluster import pcluster
 from hpcframe.launch.cluster.document import Configuration, at, parse
-from hpcframe.staging.url import Location
 
 NODE_SCRIPT = "node-configured"
 LOOK_EVERY = 30.0  # s
@@ -24,12 +24,10 @@ def put_script(configuration: Configuration) -> None:
     """Put scripts/node-configured where the configuration says that it is. Not collective. Raises AwsError."""
     sections = [configuration.at("HeadNode"), *(queue.section for queue in configuration.queues)]
     places = {at(section, "CustomActions", "OnNodeConfigured", "Script") for section in sections}
-    for url in sorted(place for place in places if place and place.endswith(f"/{NODE_SCRIPT}")):
-        where = Location.parse(url)
+    for url in sorted(place for place in places if place and re.fullmatch(rf"s3://.+/{NODE_SCRIPT}", place)):
+        bucket, _, key = url.removeprefix("s3://").partition("/")
         with explaining(f"writing {url}"):
-            client("s3", region=configuration.region).put_object(
-                Bucket=where.bucket, Key=where.prefix.rstrip("/"), Body=script()
-            )
+            client("s3", region=configuration.region).put_object(Bucket=bucket, Key=key, Body=script())
 
 
 def script() -> bytes:
