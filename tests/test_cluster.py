@@ -23,7 +23,8 @@ from hpcframe.launch.cluster.changes import Effect, changes
 from hpcframe.launch.cluster.document import Configuration, parse
 from hpcframe.launch.cluster.quotas import needed
 from hpcframe.launch.cluster.rendering import render
-from hpcframe.launch.cluster.rules import RULES, Context, check
+from hpcframe.launch.cluster.rule import Context
+from hpcframe.launch.cluster.rules import RULES, check
 
 KNOWN = _read(SHIPPED)
 HERE = Path("cluster.yaml")

@@ -21,7 +21,7 @@ from hpcframe.checkpoint.manifest import NAME
 from hpcframe.launch.catalogue import SHIPPED, _read
 from hpcframe.launch.cluster import life, validation
 from hpcframe.launch.cluster.rendering import render
-from hpcframe.launch.cluster.rules import Context
+from hpcframe.launch.cluster.rule import Context
 from hpcframe.staging import exported, repository
 
 pytest_plugins = ["s3_fixtures"]

@@ -13,7 +13,8 @@ from hpcframe.launch.cluster import account, pcluster
 from hpcframe.launch.cluster.document import Configuration
 from hpcframe.launch.cluster.quotas import needed
 from hpcframe.launch.cluster.rendering import SCRIPT
-from hpcframe.launch.cluster.rules import Context, check
+from hpcframe.launch.cluster.rule import Context
+from hpcframe.launch.cluster.rules import check
 
 MEANT = {"KeyPairValidator"}  # warns that there is no SSH key: logins are by Session Manager
 
