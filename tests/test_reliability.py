@@ -15,7 +15,7 @@ ERRORS = Path(__file__).parent / "trials_errors.py"
 WAYS = {
     "direct": [],
     "asynchronous": ["--asynchronous"],
-    "mpio": ["--driver", "mpio", "--spare", "open"],  # MPI itself hangs where one rank of several cannot open a file
+    "mpio": ["--driver", "mpio"],
 }
 
 

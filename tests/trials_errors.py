@@ -155,7 +155,6 @@ def plan(run: Run, base: Path, chance: random.Random, given: argparse.Namespace,
         known[key] = calls_of(run, base / "counted", during, options)
     action = chance.choice(ACTIONS)
     calls = {at: n for at, n in known[key].items() if action not in SILENT or at[0].endswith("write")}
-    calls = {at: n for at, n in calls.items() if at[0] not in given.spare}
     name = chance.choice(sorted({name for name, _ in calls}))
     rank = chance.choice(sorted(rank for call, rank in calls if call == name))
     nth = chance.randint(1, calls[name, rank])
@@ -251,7 +250,6 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--first", type=int, default=0, help="number of the first trial: to repeat one")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--spare", nargs="*", default=[], metavar="CALL", help="calls that are not hurt")
     parser.add_argument("--patience", type=float, default=60.0, help="s: a trial that takes longer hangs")
     parser.add_argument("--driver", default="direct")
     parser.add_argument("--asynchronous", action="store_true")

@@ -9,8 +9,8 @@ wrote. Writing collectively gains nothing where each tile has one owner, and on 
 component vulcan: 4.1.4, 5.0.11) drops the error on all ranks, or raises on some and leaves the others waiting. So the
 space is reserved before, and the tiles are read back after a collective write.
 
-Opening is collective in either way: where one rank alone cannot open the file (too many open files, say), OMPIO leaves
-the others waiting, and only a watchdog ends them. Each rank opens the file plainly before, which finds most of it.
+To write independently each rank opens the file for itself: where one alone cannot (too many open files, say), it says
+so. Where ranks open it together, for collective writes, OMPIO leaves the others waiting, and only a watchdog ends them.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def write(
     Args:
         hints: for MPI-IO, such as striping_factor; the same on all ranks.
         collective: whether MPI-IO may move data between ranks, which then write in rounds, one tile of each rank.
-            Otherwise each rank writes its tiles alone. Prefer that: an error of the disk in a collective write, other
-            than no space, quota or permission, may leave ranks waiting in MPI-IO.
+            Otherwise each rank writes its tiles alone. Prefer that: an error of the disk on one rank in a collective
+            open or write, other than no space, quota or permission in a write, may leave ranks waiting in MPI-IO.
 
     Returns:
         The hints that the MPI library did not take, with the values that it uses instead ("" where it uses none).
@@ -86,7 +86,7 @@ def write(
         descriptor = os.open(path, os.O_RDWR)
     try:
         with collectively(comm, f"writing {path}"):
-            with _opened(comm, path, hints) as file:
+            with _opened(comm if collective else MPI.COMM_SELF, path, hints) as file:
                 ignored = _ignored(file, hints)
                 _write_arrays(comm, file, arrays, collective, descriptor)
             os.fsync(descriptor)
@@ -100,7 +100,9 @@ def write(
 
 @contextmanager
 def _opened(comm: MPI.Intracomm, path: Path, hints: Mapping[str, str]) -> Iterator[MPI.File]:
-    """The file, open on all ranks, which all leave whatever the block raises. Collective. Raises OSError."""
+    """The file, open on all ranks of `comm`, which all leave whatever the block raises. Collective over `comm`.
+
+    Raises OSError."""
     info = MPI.Info.Create(dict(hints))
     try:
         file = MPI.File.Open(comm, path, MPI.MODE_RDWR, info)
