@@ -260,13 +260,14 @@ def _tell_end(name: str, region: str, found: Sequence[Linked], retained: bool, r
     print(f"read the checkpoints there, {in_bytes(there)} now: from a machine in {region} that costs no traffic")
     print(f"then the cluster {name} is deleted, and with it /home: copy from there what you need")
     for each in found:
+        end = f"aws fsx delete-file-system --region {region} --file-system-id {each.id}"
         if not retained:
             print(f"and with it {each.id}")
         elif remove and each.links:
             print(f"then {each.id} is deleted, and what of it is below no link is lost")
+            print(f"  where this command is ended before that: {end}")
         else:
             least = each.gib * min(sizing.PRICES.values())
-            end = f"aws fsx delete-file-system --file-system-id {each.id}"
             print(f"{each.id} stays, for {least:.0f} USD a month or more, until: {end}")
             print("  until then a network that it is in cannot be deleted, nor while its security group is there")
 

@@ -40,7 +40,7 @@ def instances(
         list[str], typer.Option("--set", metavar="SECTION.KEY=VALUE", help="override a key of sim.toml (TOML value)")
     ] = [],  # noqa: B006 - typer reads it, nothing changes it
 ) -> None:
-    """List instance types, or rank them for a simulation: what time and money it takes at least."""
+    """List instance types, or rank them for a simulation by what time and money it takes."""
     from hpcframe.launch.catalogue import catalogue
 
     regions = region or [REGION]
@@ -135,7 +135,7 @@ def _rank(
     _print(table)
     for reason in left:
         print(f"not: {reason}")
-    print("at least: a roofline of memory and network; start, output and checkpoints come on top. * price elsewhere")
+    print("a roofline of memory and network: start, output and checkpoints come on top. * price elsewhere")
 
 
 def _row(one: Prediction, region: str) -> list[str]:

@@ -8,7 +8,7 @@ from hpcframe.launch.cluster.changes import Effect
 from hpcframe.launch.cluster.sizing import FileSystem
 
 SUBNET = "subnet-0123456789abcdef0"
-EFA_OF_SPOT = ("c7a.48xlarge", "m7a.48xlarge", "r7a.48xlarge")  # of equally many cores
+SPOT_TYPES = ("c7a.48xlarge", "m7a.48xlarge", "r7a.48xlarge")  # of equally many cores
 
 _FIRST = Answers(
     region="us-east-2",
@@ -29,7 +29,7 @@ CONFIGURATIONS = {
     "hpc7g": replace(_FIRST, region="us-east-1", bucket="hpcframe-data-us-east-1", instances=("hpc7g.16xlarge",)),
     "c8gn": replace(_FIRST, instances=("c8gn.48xlarge",)),
     "r7iz": replace(_FIRST, instances=("r7iz.32xlarge",)),
-    "Spot mix": replace(_FIRST, spot=EFA_OF_SPOT),
+    "Spot mix": replace(_FIRST, spot=SPOT_TYPES),
 }
 
 

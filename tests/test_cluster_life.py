@@ -366,6 +366,15 @@ def test_the_file_system_goes_only_where_that_is_asked_for_and_with_what_holds_t
         each.stubber.assert_no_pending_responses()
 
 
+def test_a_file_system_that_cannot_be_deleted_is_said_and_not_waited_for(program, fsx, deleted, exported_run):
+    expect(fsx, links=[link()], tasks=[task("SUCCEEDED")])
+    fsx.stubber.add_response("delete_file_system", {})
+    fsx.stubber.add_response("describe_file_systems", {"FileSystems": [file_system(Lifecycle="FAILED")]})
+    out, err, code = deleted("--yes", "--file-systems", "delete")
+    assert code == 1 and f"{FILES} could not be deleted" in err and "describe-file-systems" in err
+    assert f"ended before that: aws fsx delete-file-system --region us-east-2 --file-system-id {FILES}" in out
+
+
 def test_a_job_that_began_before_the_answer_keeps_the_cluster(program, fsx, deleted):
     expect(fsx, links=[link()])
     running = {"instances": [{"instanceId": "i-1"}]}

@@ -193,6 +193,11 @@ def test_time_and_cost_are_those_of_memory_and_network(known):
     assert slow.limited == "network" and math.isclose(slow.step, 1e10 / (0.8 * 300e9 / 8))
 
 
+def test_only_what_was_measured_bounds_a_time(known):
+    assert known.get("hpc7a.96xlarge").memory.is_measured
+    assert not known.get("c7a.48xlarge").memory.is_measured
+
+
 def test_a_simulation_gets_a_table_with_the_cheapest_first(hpcframe, known, tmp_path):
     path = tmp_path / "sim.toml"
     path.write_text('[simulation]\nmodel = "heat"\n[grid]\nshape = [2048, 2048, 2048]\n[time]\nsteps = 1000\n')

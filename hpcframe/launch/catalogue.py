@@ -16,9 +16,6 @@ import msgspec
 from hpcframe.errors import HpcframeError, InputError, nearest
 
 SHIPPED = Path(__file__).parent / "instances.json"
-SUSTAINED = (
-    0.8  # of the peak that memory channels have: what the STREAM triad reaches on the types where it was measured
-)
 
 
 class Memory(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -33,6 +30,11 @@ class Memory(msgspec.Struct, frozen=True, omit_defaults=True):
     triad: float
     source: str
     dies: int = 0
+
+    @property
+    def is_measured(self) -> bool:
+        """Else it may be faster: what is derived from it is no bound."""
+        return "not measured" not in self.source
 
 
 class InstanceType(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -29,8 +29,9 @@ def time_in_words(steps: int | None, bytes_a_step: int, kind: NodeType, nodes: i
         why = "the number of steps is found at the start" if memory else "the memory of these nodes is not known"
         return f"not known: {why}; summary.json of a first, short run tells its speed{allowed}"
     least = least_seconds(steps, bytes_a_step, memory.triad, nodes)
+    bound = "at least" if memory.is_measured else "about"
     text = (
-        f"at least {durations.in_words(least)}: {steps} steps at {nodes} x {memory.triad:g} GB/s, the memory of "
+        f"{bound} {durations.in_words(least)}: {steps} steps at {nodes} x {memory.triad:g} GB/s, the memory of "
         f"{kind.instance}; start, halos, output and checkpoints come on top{allowed}"
     )
     return text + (": it will not end in one job" if limit and least > limit else "")

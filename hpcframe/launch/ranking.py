@@ -1,4 +1,4 @@
-"""What a simulation takes on instance types, at least, and what it costs. Pure.
+"""What a simulation takes on instance types, and what it costs. Pure.
 
 A step moves its fields through memory, and halos over the network, at the same time: the slower of the two decides.
 That is the roofline of a stencil whose arithmetic is faster than its memory (Williams, Waterman and Patterson, CACM 52,
@@ -41,9 +41,9 @@ class Prediction:
     """A simulation on nodes of a type.
 
     Attributes:
-        step: s, at least.
+        step: s.
         limited: by "memory" or "network".
-        seconds, dollars: of all steps, at least; None where something is not known.
+        seconds, dollars: of all steps; None where something is not known.
         where: the region of the price.
     """
 

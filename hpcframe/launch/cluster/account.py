@@ -65,14 +65,18 @@ def check(ec2: Any) -> None:
 
 
 def is_there(fsx: Any, file_system: str) -> bool:
-    """Whether a file system is, or is still being deleted. Not collective. Raises AwsError."""
+    """Whether a file system is still being deleted. Not collective. Raises AwsError; also where that failed."""
     try:
         with explaining(f"asking for {file_system}"):
-            return bool(fsx.describe_file_systems(FileSystemIds=[file_system])["FileSystems"])
+            found = fsx.describe_file_systems(FileSystemIds=[file_system])["FileSystems"]
     except AwsError as error:
         if error.code == "FileSystemNotFound":
             return False
         raise
+    if any(each.get("Lifecycle") == "FAILED" for each in found):
+        look = f"aws fsx describe-file-systems --file-system-ids {file_system}"
+        raise AwsError(f"{file_system} could not be deleted; {look} says why")
+    return bool(found)
 
 
 def delete_security_groups(ec2: Any, cluster: str) -> list[str]:
